@@ -1,0 +1,129 @@
+//! What is known of an attempt, and on what evidence.
+//!
+//! The order is one of information (safety.md 2.2): `Unknown` is the bottom; a definite outcome never changes into
+//! another, except that an authorisation may become a success; two incompatible proofs are a conflict for a person.
+
+use serde::{Deserialize, Serialize};
+
+use crate::money::Amount;
+
+/// What is known of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Provably not executed: the request never arrived whole.
+    NotSent,
+    /// Provably not executed: the gateway refused it before execution.
+    Rejected(Rejection),
+    /// Executed, and declined.
+    Declined(DeclineClass),
+    /// It can never be executed any more.
+    Fenced,
+    /// The customer has to act; the handle may still be completed.
+    ActionRequired,
+    /// Money is held.
+    Authorised,
+    /// Money was taken (or, for a void, refund or capture, it was done).
+    Succeeded,
+    /// Sent, and nothing proved.
+    Unknown,
+    /// Two proofs that cannot both be true.
+    Conflict,
+}
+
+/// Whose refusal it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// The gateway is busy or limits: another gateway may take it.
+    Transient,
+    /// The request is wrong: no gateway will do better.
+    Request,
+    /// Our account at that gateway is at fault (key, permission, configuration).
+    Account,
+}
+
+/// What a decline allows. The classes of `declines.csv`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclineClass {
+    /// Stop: the card, the data or the customer must change.
+    Hard,
+    /// Another gateway may approve.
+    Soft,
+    /// The issuer or gateway was busy; not a verdict on the card.
+    RetryLater,
+    /// The merchant's account at this gateway is at fault.
+    Config,
+    /// Stop, and do not show the reason to the customer.
+    Fraud,
+    /// Not a decline at all: find out first.
+    Ambiguous,
+}
+
+/// A decline as the gateway told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// The canonical name of `declines.csv`, e.g. `insufficient_funds`.
+    pub canonical: String,
+    /// What it allows.
+    pub class: DeclineClass,
+    /// The gateway's own code.
+    pub raw_code: String,
+    /// The gateway's own sentence, cut to 200 characters; never shown unescaped.
+    pub message: String,
+    /// The network's advice code, when given.
+    pub advice: Option<String>,
+}
+
+/// What a complete answer proves and says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// What it proves.
+    pub outcome: Outcome,
+    /// The payment object's id at the gateway.
+    pub payment_id: Option<String>,
+    /// The execution's id at the gateway (charge, capture, authorisation), where it differs.
+    pub charge_id: Option<String>,
+    /// The refund's or modification's id.
+    pub modification_id: Option<String>,
+    /// The amount the gateway says it held or moved.
+    pub amount: Option<Amount>,
+    /// The decline.
+    pub decline: Option<Decline>,
+    /// Whether this modification was accepted but not yet done.
+    pub pending: bool,
+    /// Seconds to wait before asking again, when the gateway said so.
+    pub retry_after: Option<u64>,
+    /// What may be shown of the card.
+    pub card: Option<super::canonical::CardView>,
+    /// Network transaction id.
+    pub network_transaction_id: Option<String>,
+    /// The issuer's approval code.
+    pub approval_code: Option<String>,
+    /// Where the customer has to be sent.
+    pub redirect: Option<String>,
+    /// A short machine-readable note on which rule decided (e.g. `native_decline`, `foreign_answer`), for the ledger.
+    pub rule: String,
+}
+
+impl Observation {
+    /// An observation that says nothing but its outcome and the rule it rests on.
+    pub fn bare(outcome: Outcome, rule: &str) -> Self {
+        Self {
+            outcome,
+            payment_id: None,
+            charge_id: None,
+            modification_id: None,
+            amount: None,
+            decline: None,
+            pending: false,
+            retry_after: None,
+            card: None,
+            network_transaction_id: None,
+            approval_code: None,
+            redirect: None,
+            rule: rule.to_owned(),
+        }
+    }
+}

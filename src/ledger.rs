@@ -1,0 +1,1 @@
+//! The durable record of payments, attempts, outcomes and obligations.

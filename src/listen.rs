@@ -1,0 +1,1 @@
+//! Sockets, admission, and the strict guard over HTTP heads.

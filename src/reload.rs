@@ -1,0 +1,1 @@
+//! The snapshot that requests run by, and how it is replaced.

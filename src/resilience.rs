@@ -1,0 +1,1 @@
+//! Breaker, window, budget, hedge, limits, deadline: pure state machines; `now` is an argument.

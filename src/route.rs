@@ -1,0 +1,1 @@
+//! Which route and operation a request is. Pure.

@@ -1,0 +1,1 @@
+//! Typed events: one event emits its log line and its metric.

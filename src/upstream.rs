@@ -1,0 +1,112 @@
+//! Connections to gateways, and what they prove about a request that failed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How far a request got, from the bytes of plaintext handed to its transport (safety.md 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// C0: not one byte.
+    Nothing,
+    /// CP: some bytes, but never the last one.
+    Partial,
+    /// CF: the commit byte was released.
+    Committed,
+}
+
+/// Whether a request may have reached the gateway whole. This is the retry law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// Provably not.
+    No,
+    /// It may have.
+    Maybe,
+}
+
+/// Whose failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The application's.
+    Downstream,
+    /// The gateway's or the network's on the way to it.
+    Upstream,
+    /// Sentinel's own.
+    Local,
+}
+
+/// Facts about one exchange with a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How far the request got.
+    pub progress: Progress,
+    /// Plaintext bytes of this request handed to the transport (HTTP/1.1: counted; HTTP/2: body bytes).
+    pub bytes_sent: u64,
+    /// Plaintext bytes received after the request began.
+    pub bytes_received: u64,
+    /// Whether the connection had carried a request before.
+    pub reused: bool,
+    /// `true` for HTTP/2.
+    pub http2: bool,
+    /// The peer reset the stream with REFUSED_STREAM, or sent GOAWAY with a smaller last stream id (RFC 9113 8.7).
+    pub refused_by_peer: bool,
+    /// The status of the answer's head, when one arrived whole.
+    pub status: Option<u16>,
+    /// What failed, for people; decisions never read it.
+    pub note: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Evidence {
+    /// The retry law: what the evidence says about arrival.
+    pub fn sent(&self) -> Sent {
+        match self.progress {
+            Progress::Nothing | Progress::Partial => Sent::No,
+            Progress::Committed => Sent::Maybe,
+        }
+    }
+}
+
+/// The phases in which an exchange can fail: a closed set, the same in metrics, logs and `Proxy-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// No address for the host.
+    Dns,
+    /// No TCP connection.
+    Connect,
+    /// No TLS session, or a certificate that does not verify.
+    Tls,
+    /// No free connection within the limits.
+    Pool,
+    /// The connection broke, or the answer was not HTTP.
+    Connection,
+    /// The answer's head did not come in time.
+    HeaderTimeout,
+    /// A body stalled.
+    BodyTimeout,
+    /// The whole request took too long.
+    Deadline,
+    /// The application's request body broke off.
+    RequestBody,
+    /// The answer was larger than allowed.
+    TooLarge,
+    /// Sentinel is stopping, or a task died.
+    Internal,
+}
+
+/// A failed exchange.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{failure:?} ({side:?}): {}", evidence.note)]
+pub struct Error {
+    /// Where it failed.
+    pub failure: Failure,
+    /// Whose failure it was.
+    pub side: Side,
+    /// What is known.
+    pub evidence: Evidence,
+}
