@@ -6,13 +6,18 @@
 
 pub mod canonical;
 pub mod outcome;
+pub mod webhook;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use zeroize::Zeroizing;
 
 use crate::config::model::Dialect;
 use canonical::{Answer, Operation, Refusal, Request};
 use outcome::Observation;
+use webhook::{WebhookError, WebhookFact, WebhookKeys};
 
 /// A request's head as the application sent it. Path and query are the raw bytes of the target, after the route's
 /// path prefix was taken off.
@@ -26,6 +31,9 @@ pub struct Head {
     pub query: Option<String>,
     /// All headers as received.
     pub headers: HeaderMap,
+    /// The route's base URL as the application sees it (`http://127.0.0.1:8082` or `http://localhost:8080/paypal`, no
+    /// slash at the end): what links in an answer are made of, so that an application that follows them stays here.
+    pub base: String,
 }
 
 /// What a dialect makes of a request's method and path, before any body is read.
@@ -96,6 +104,51 @@ pub struct Account {
     pub idempotency_key: String,
     /// Sentinel's own reference for this payment, put where the gateway lets it be found again.
     pub reference: String,
+    /// Free settings of the gateway from the configuration that the dialect reads (`api_version`, `capture`, ...).
+    pub settings: BTreeMap<String, String>,
+    /// The access token, for gateways that want one fetched first ([`Auth::Token`]).
+    pub token: Option<AccessToken>,
+}
+
+/// An access token. Its `Debug` never shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken {
+    /// The bearer token.
+    pub value: Zeroizing<String>,
+    /// How long it is good for, in seconds from when it was fetched.
+    pub expires_in: u64,
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AccessToken([REDACTED], {} s)", self.expires_in)
+    }
+}
+
+/// How Sentinel authenticates its own requests at a gateway.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// With what the account's credentials hold; `encode` puts it in.
+    Static,
+    /// With an access token that is fetched by this request, read by [`Gateway::read_token`], kept until a minute before
+    /// it expires, and given to the adapter in [`Account::token`].
+    Token {
+        /// The request that fetches it. It moves no money.
+        request: Outgoing,
+    },
+}
+
+/// What the credential of an application's request is, where the dialect's applications fetch access tokens through
+/// Sentinel and Sentinel may have had to mint one while the gateway was down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The gateway's own: it is passed through.
+    Native,
+    /// Minted by Sentinel and still good. It means nothing at the gateway and is swapped for the account's own token
+    /// before anything is forwarded.
+    Minted,
+    /// Minted by Sentinel, but expired or forged: answered 401, never forwarded.
+    Refused,
 }
 
 /// How surely a gateway can be made to refuse a late execution of an earlier request (safety.md 2.7).
@@ -178,8 +231,10 @@ pub trait Gateway: Send + Sync {
 
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the
     /// canonical request where there is one, so that amount, currency and reference can be compared: an answer for
-    /// another amount or reference is a conflict, never a success.
-    fn observe(&self, leg: Leg, request: Option<&Request>, answer: &Incoming) -> Observation;
+    /// another amount or reference is a conflict, never a success. `reference` is [`Account::reference`] where the
+    /// request was written by [`Gateway::encode`]; `None` for the application's own bytes, whose reference stands in
+    /// `request`.
+    fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation;
 
     /// Writes a request that makes a late execution of the earlier attempt impossible, or that at least asks about it.
     /// `earlier` holds what is known of that attempt: its key, reference and object id.
@@ -191,8 +246,10 @@ pub trait Gateway: Send + Sync {
     /// A request that moves no money and shows that the gateway answers, for half-open breakers.
     fn probe(&self, account: &Account) -> Option<Outgoing>;
 
-    /// Renders an answer as this gateway would have written it, complete enough for every official SDK.
-    fn render(&self, answer: &Answer, head: &Head) -> Reply;
+    /// Renders an answer as this gateway would have written it, complete enough for every official SDK. `head` and
+    /// `body` are the request it answers: some dialects echo what was asked (Adyen's `merchantAccount`) or shape the
+    /// answer by it (PayPal's `Prefer`).
+    fn render(&self, answer: &Answer, head: &Head, body: &[u8]) -> Reply;
 
     /// Renders an error of Sentinel's own in this gateway's shape.
     fn render_error(&self, error: &OwnError, head: &Head) -> Reply;
@@ -200,4 +257,44 @@ pub trait Gateway: Send + Sync {
     /// Mints an id of the kind this dialect gives to the object (`pi_`, `ch_`, order id, psp reference), from 16 bytes
     /// that are unique to it, so that the same payment always has the same ids.
     fn mint(&self, kind: canonical::ObjectKind, seed: &[u8; 16]) -> String;
+
+    /// The header that carries the idempotency key, lower case; `None` where the key travels in the body or there is
+    /// none. A payment without a key is given Sentinel's own through it.
+    fn idempotency_header(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// How Sentinel authenticates here. `Err` when the account lacks a credential.
+    fn authentication(&self, _account: &Account) -> Result<Auth, Refusal> {
+        Ok(Auth::Static)
+    }
+
+    /// Reads the answer to an [`Auth::Token`] request; `None` when it is no token.
+    fn read_token(&self, _answer: &Incoming) -> Option<AccessToken> {
+        None
+    }
+
+    /// Answers an application's token request ([`Operation::Token`]) while the gateway is down: a token of Sentinel's
+    /// own, which [`Gateway::credential`] knows again, or the dialect's refusal when the application's credentials are
+    /// not the account's. `None` where the dialect has no tokens. `seed` is random, `now` is Unix time in seconds.
+    fn mint_token(&self, _head: &Head, _body: &[u8], _account: &Account, _seed: &[u8; 16], _now: i64) -> Option<Reply> {
+        None
+    }
+
+    /// Whether an application's request carries a token that Sentinel minted.
+    fn credential(&self, _headers: &HeaderMap, _account: &Account, _now: i64) -> Credential {
+        Credential::Native
+    }
+
+    /// Verifies a webhook of this gateway and reads what it proves. `now` is Unix time in seconds, against replays.
+    /// Nothing is believed, and nothing is said about why, before the signature holds.
+    fn webhook(
+        &self,
+        _keys: &WebhookKeys<'_>,
+        _headers: &HeaderMap,
+        _body: &[u8],
+        _now: i64,
+    ) -> Result<Vec<WebhookFact>, WebhookError> {
+        Err(WebhookError::Unsupported)
+    }
 }

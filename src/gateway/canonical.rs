@@ -34,6 +34,8 @@ pub enum Operation {
     RetrieveRefund,
     /// List payments.
     List,
+    /// Fetch an access token (PayPal). Passed through while the gateway answers, minted while it does not.
+    Token,
     /// Anything else: forwarded untouched.
     Opaque,
 }
@@ -104,7 +106,9 @@ pub enum Request {
     List(ListFilter),
 }
 
-/// A payment's ids, as far as the speaker knows them.
+/// A payment's ids, as far as the speaker knows them. Before a request is encoded for the owner, `payment` is the
+/// [`Observation::payment_id`](super::outcome::Observation::payment_id) of its authorisation or charge, `authorization`
+/// the `charge_id` of its authorisation leg, and `charge` the `charge_id` of its charge or capture leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The payment object's id.
@@ -113,7 +117,7 @@ pub struct Target {
     pub charge: Option<String>,
     /// The authorisation's id, where it differs (PayPal).
     pub authorization: Option<String>,
-    /// The payment's full amount, where the gateway wants it repeated.
+    /// What "all that is left" comes to, for gateways that want an amount in every request.
     pub amount: Option<Amount>,
 }
 

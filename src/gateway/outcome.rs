@@ -91,7 +91,8 @@ pub struct Observation {
     pub amount: Option<Amount>,
     /// The decline.
     pub decline: Option<Decline>,
-    /// Whether this modification was accepted but not yet done.
+    /// Whether this was accepted but is not yet done (Adyen's `received`, PayPal's `PENDING`). The outcome is then
+    /// [`Outcome::Unknown`]: a webhook or a look-up may still prove either end, and only that lifts it.
     pub pending: bool,
     /// Seconds to wait before asking again, when the gateway said so.
     pub retry_after: Option<u64>,
