@@ -5,6 +5,8 @@
 //! connection, reads no clock and keeps no state; whatever it needs comes in as an argument.
 
 pub mod canonical;
+pub mod idempotency;
+pub mod json;
 pub mod outcome;
 pub mod webhook;
 
@@ -223,8 +225,15 @@ pub trait Gateway: Send + Sync {
     fn idempotency_key(&self, head: &Head, body: &[u8]) -> Result<Option<String>, Refusal>;
 
     /// Reads a payment operation. `Err` says why it cannot be understood well enough to be taken elsewhere; the
-    /// request is then forwarded untouched, and never fails over.
-    fn parse(&self, recognised: &Recognised, head: &Head, body: &[u8]) -> Result<Request, Refusal>;
+    /// request is then forwarded untouched, and never fails over. `settings` are those of the route's own gateway:
+    /// what a request leaves to the account (Adyen's capture mode, Braintree's currency) stands only there.
+    fn parse(
+        &self,
+        recognised: &Recognised,
+        head: &Head,
+        body: &[u8],
+        settings: &BTreeMap<String, String>,
+    ) -> Result<Request, Refusal>;
 
     /// Writes a canonical request for this gateway as target, or refuses what it cannot carry honestly.
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal>;

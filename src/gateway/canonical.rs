@@ -119,6 +119,8 @@ pub struct Target {
     pub authorization: Option<String>,
     /// What "all that is left" comes to, for gateways that want an amount in every request.
     pub amount: Option<Amount>,
+    /// The merchant's order reference, where an application names the payment by it (Adyen's `/cancels`).
+    pub reference: Option<String>,
 }
 
 /// Which payments or refunds to list.
@@ -461,6 +463,9 @@ pub enum Answer {
         payment: String,
         /// Whether the SDK should itself ask again now (still running) or the application later (parked).
         running: bool,
+        /// The payment as far as it is known, for dialects with a form of their own for it (Adyen's `Received`,
+        /// PayPal's pending capture), whose applications then wait for a webhook instead of paying again.
+        view: Option<Box<View>>,
     },
 }
 
