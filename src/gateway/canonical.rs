@@ -526,3 +526,20 @@ impl Refusal {
         }
     }
 }
+
+impl From<crate::money::MoneyError> for Refusal {
+    fn from(error: crate::money::MoneyError) -> Self {
+        use crate::money::MoneyError;
+        match error {
+            MoneyError::Unsupported(currency, _)
+            | MoneyError::Contradictory(currency, _)
+            | MoneyError::UnknownCurrency(currency) => Self::Currency(currency.code().to_owned()),
+            MoneyError::NotExact(..) | MoneyError::Overflow | MoneyError::Mismatch(..) => {
+                Self::Amount(error.to_string())
+            }
+            MoneyError::NotACurrency | MoneyError::Malformed | MoneyError::Negative => {
+                Self::Malformed(error.to_string())
+            }
+        }
+    }
+}

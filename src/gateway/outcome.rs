@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::money::Amount;
 
+pub use crate::money::DeclineClass;
+
 /// What is known of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,24 +43,6 @@ pub enum Rejection {
     Request,
     /// Our account at that gateway is at fault (key, permission, configuration).
     Account,
-}
-
-/// What a decline allows. The classes of `declines.csv`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeclineClass {
-    /// Stop: the card, the data or the customer must change.
-    Hard,
-    /// Another gateway may approve.
-    Soft,
-    /// The issuer or gateway was busy; not a verdict on the card.
-    RetryLater,
-    /// The merchant's account at this gateway is at fault.
-    Config,
-    /// Stop, and do not show the reason to the customer.
-    Fraud,
-    /// Not a decline at all: find out first.
-    Ambiguous,
 }
 
 /// A decline as the gateway told it.
