@@ -1,0 +1,157 @@
+//! Why an answer is Sentinel's own and not the gateway's: one closed set for statuses, metrics, logs, `Proxy-Status`
+//! (RFC 9209) and the message in the dialect's error.
+//!
+//! The status tells the one thing that matters for money: **503 means the request provably did not reach the gateway,
+//! 504 means that it may have.**
+
+use http::StatusCode;
+
+use crate::upstream::{Failure, Sent};
+
+/// Why Sentinel answered by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No route owns the request.
+    NoRoute,
+    /// The head cannot be forwarded.
+    BadRequest,
+    /// The body is larger than the route takes.
+    BodyTooLarge,
+    /// The application's body broke off or stalled.
+    RequestBody,
+    /// The route's or the process's places are taken.
+    Overloaded,
+    /// The breaker is open.
+    CircuitOpen,
+    /// Sentinel is stopping.
+    Draining,
+    /// Fault injection by an operator.
+    Fault,
+    /// The ledger cannot record the payment, so it is not sent.
+    LedgerUnavailable,
+    /// The exchange with the gateway failed.
+    Upstream(Failure, Sent),
+    /// A defect of Sentinel's own.
+    Internal,
+}
+
+impl Reason {
+    /// The word in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::BadRequest => "bad_request",
+            Self::BodyTooLarge => "body_too_large",
+            Self::RequestBody => "request_body",
+            Self::Overloaded => "overloaded",
+            Self::CircuitOpen => "circuit_open",
+            Self::Draining => "draining",
+            Self::Fault => "fault",
+            Self::LedgerUnavailable => "ledger_unavailable",
+            Self::Upstream(failure, _) => match failure {
+                Failure::Dns => "dns",
+                Failure::Connect => "connect",
+                Failure::Tls => "tls",
+                Failure::Pool => "pool",
+                Failure::Connection => "connection",
+                Failure::HeaderTimeout => "header_timeout",
+                Failure::BodyTimeout => "body_timeout",
+                Failure::Deadline => "deadline",
+                Failure::RequestBody => "request_body",
+                Failure::TooLarge => "too_large",
+                Failure::Internal => "internal",
+            },
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestBody | Self::Upstream(Failure::RequestBody, _) => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded | Self::CircuitOpen | Self::Draining | Self::Fault | Self::LedgerUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Upstream(_, Sent::No) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(_, Sent::Maybe) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether the gateway may have got the request: the `Sentinel-Outcome` header.
+    pub fn sent(self) -> Sent {
+        match self {
+            Self::Upstream(_, sent) => sent,
+            Self::Internal => Sent::Maybe,
+            _ => Sent::No,
+        }
+    }
+
+    /// The error type of RFC 9209 section 2.3.
+    pub fn proxy_status(self) -> &'static str {
+        match self {
+            Self::NoRoute => "destination_not_found",
+            Self::BadRequest | Self::RequestBody | Self::BodyTooLarge => "http_request_error",
+            Self::Overloaded => "connection_limit_reached",
+            Self::CircuitOpen | Self::LedgerUnavailable | Self::Draining => "destination_unavailable",
+            Self::Fault | Self::Internal => "proxy_internal_error",
+            Self::Upstream(failure, _) => match failure {
+                Failure::Dns => "dns_error",
+                Failure::Connect => "connection_refused",
+                Failure::Tls => "tls_protocol_error",
+                Failure::Pool => "connection_limit_reached",
+                Failure::Connection => "connection_terminated",
+                Failure::HeaderTimeout | Failure::Deadline => "http_response_timeout",
+                Failure::BodyTimeout => "connection_read_timeout",
+                Failure::RequestBody => "http_request_error",
+                Failure::TooLarge => "http_response_body_size",
+                Failure::Internal => "proxy_internal_error",
+            },
+        }
+    }
+
+    /// Whether the application's SDK does well to send the same request again by itself. After Sentinel has used its
+    /// own attempts, a repeat within a second only adds load; a full queue or a drain is worth one.
+    pub fn retry(self) -> bool {
+        matches!(self, Self::Overloaded | Self::Draining)
+    }
+
+    /// One sentence for a person: what happened, whose fault it was, what to do.
+    pub fn message(self, gateway: &str) -> String {
+        let sent = match self.sent() {
+            Sent::No => "The request did not reach the gateway: it can be sent again.",
+            Sent::Maybe => "It may have been executed: find out before sending it again, or repeat it with the same idempotency key.",
+        };
+        match self {
+            Self::NoRoute => "No route of Sentinel's configuration owns this listener, host and path. See `sentinel check`.".to_owned(),
+            Self::BadRequest => "The request head breaks HTTP's framing rules or Sentinel's limits and was not forwarded.".to_owned(),
+            Self::BodyTooLarge => "The request body is larger than the route's `limits.body`; it was not forwarded.".to_owned(),
+            Self::RequestBody => "The request body broke off or stalled before it was complete; nothing was executed.".to_owned(),
+            Self::Overloaded => format!("Sentinel has no free place for this route (limits.in_flight and limits.queue). {sent}"),
+            Self::CircuitOpen => format!("Sentinel's circuit breaker for {gateway} is open because the gateway kept failing. {sent}"),
+            Self::Draining => format!("Sentinel is shutting down. {sent}"),
+            Self::Fault => format!("An operator injected this fault through Sentinel's admin API. {sent}"),
+            Self::LedgerUnavailable => format!("Sentinel's ledger cannot record the payment, so it was not attempted. {sent}"),
+            Self::Upstream(failure, _) => {
+                let what = match failure {
+                    Failure::Dns => "its name could not be resolved",
+                    Failure::Connect => "no connection could be made",
+                    Failure::Tls => "no trusted TLS session could be made",
+                    Failure::Pool => "no connection was free in time",
+                    Failure::Connection => "the connection broke before a complete answer",
+                    Failure::HeaderTimeout => "it did not begin to answer in time",
+                    Failure::BodyTimeout => "its answer stalled",
+                    Failure::Deadline => "it did not answer within the route's deadline",
+                    Failure::RequestBody => "the application's request body broke off",
+                    Failure::TooLarge => "its answer was larger than allowed",
+                    Failure::Internal => "Sentinel was interrupted",
+                };
+                format!("The gateway {gateway} could not be used: {what}. {sent}")
+            }
+            Self::Internal => format!("Sentinel failed by a defect of its own; the log has the details. {sent}"),
+        }
+    }
+}
