@@ -73,10 +73,14 @@ impl Table {
             .find(|entry| {
                 owns(&entry.prefix, path)
                     && entry.host.as_deref().is_none_or(|wanted| {
-                        host.map(without_port).is_some_and(|named| named.eq_ignore_ascii_case(wanted))
+                        host.map(without_port)
+                            .is_some_and(|named| named.eq_ignore_ascii_case(wanted))
                     })
             })
-            .map(|entry| Matched { index: entry.index, prefix_len: entry.prefix.len() })
+            .map(|entry| Matched {
+                index: entry.index,
+                prefix_len: entry.prefix.len(),
+            })
     }
 
     /// Every listener that has routes.
@@ -86,7 +90,8 @@ impl Table {
 }
 
 fn owns(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn without_port(host: &str) -> &str {
