@@ -102,7 +102,7 @@ pub fn child(args: &[String]) {
                         &request,
                         started,
                         length,
-                        (rate > 0.0).then(|| (index, connections, rate)),
+                        (rate > 0.0).then_some((index, connections, rate)),
                     )
                 })
                 .unwrap()
