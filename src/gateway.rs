@@ -5,6 +5,7 @@
 //! connection, reads no clock and keeps no state; whatever it needs comes in as an argument.
 
 pub mod canonical;
+pub mod errors;
 pub mod idempotency;
 pub mod json;
 pub mod outcome;

@@ -2,27 +2,26 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`listen`] accepts a connection on loopback, guards the raw HTTP head, and lets hyper parse it.
-//! 2. [`route`] says which route and which operation it is: a payment operation, or opaque.
-//! 3. [`proxy`] admits it (limits, breaker) and either streams it through [`upstream`], or hands a
-//!    payment operation to [`payment`].
-//! 4. [`payment`] records what it is about to do in the [`ledger`], sends it through [`upstream`], turns the
-//!    evidence into an outcome through the [`gateway`] dialects, and fails over only with proof.
-//! 5. The answer goes back in the dialect that the application speaks.
+//! 1. [`listen`] accepts a connection, lets hyper parse it, and [`listen::target`] refuses what two servers could read
+//!    differently.
+//! 2. [`route`] says whose it is: by listener, path prefix and host, never by anything that names an upstream.
+//! 3. [`proxy`] finds it a place ([`resilience`]: limit, breaker, budget) and streams it through [`upstream`].
+//! 4. [`upstream`] counts the bytes it hands to the transport: a failure says whether the gateway may have the request.
+//! 5. The answer streams back unchanged; an answer of Sentinel's own has the shape of the gateway's errors
+//!    ([`gateway::errors`]).
 //!
-//! Folders are rooms with one purpose; they use only rooms below them in the order of the list in
-//! `tests/e2e/architecture.rs`, which enforces it.
+//! Folders are rooms with one purpose; which room may use which is a table in `tests/e2e/architecture.rs`, which
+//! enforces it.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod gateway;
-pub mod ledger;
 pub mod listen;
 pub mod money;
-pub mod payment;
 pub mod proxy;
-pub mod reload;
 pub mod resilience;
 pub mod route;
-pub mod sandbox;
 pub mod telemetry;
 pub mod upstream;

@@ -1,1 +1,330 @@
-//! The request path.
+//! The request path. [`Proxy::handle`] is one function that a reviewer reads top to bottom.
+//!
+//! What Sentinel does not understand it forwards unchanged, streaming both ways. It never sends a request again that the
+//! gateway may have, unless its method is safe; what it answers by itself says whose failure it was, and whether the
+//! request may have reached the gateway.
+
+pub mod body;
+pub mod headers;
+pub mod reason;
+pub mod runtime;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::gateway::{OwnError, errors};
+use crate::listen::{ConnectionInfo, target};
+use crate::resilience::breaker::{self, Report, Verdict};
+use crate::resilience::retry::{self, Arrival, Attempt, Method, Skip};
+use crate::resilience::{Deadline, jitter};
+use crate::telemetry::Metrics;
+use crate::upstream::{Client, Deadlines, Evidence, Failure, Sent, Side};
+use body::{Account, Body};
+use reason::Reason;
+use runtime::{RouteState, Runtime};
+
+/// One worker's view of the request path.
+#[derive(Debug)]
+pub struct Proxy {
+    runtime: Arc<ArcSwap<Runtime>>,
+    metrics: Arc<Metrics>,
+    client: Client,
+}
+
+impl Proxy {
+    /// A worker's proxy, without connections yet.
+    pub fn new(runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            runtime,
+            metrics,
+            client: Client::new(),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, info: ConnectionInfo) -> Response<Body> {
+        let started = Instant::now();
+        let runtime = self.runtime.load_full();
+
+        // 1. Is it a request at all, and whose?
+        let http2 = request.version() == http::Version::HTTP_2;
+        let checked = if http2 {
+            target::check_request(&request)
+        } else {
+            target::check_http1(&request)
+        };
+        let path = request.uri().path();
+        let host = match http2 {
+            true => request.uri().authority().map(|authority| authority.as_str()),
+            false => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+        };
+        let matched = runtime.table.find(info.listener, host, path);
+        let Some(matched) = matched else {
+            let (reason, detail) = match checked {
+                Err(violation) => (Reason::BadRequest, violation.code()),
+                Ok(()) => (Reason::NoRoute, ""),
+            };
+            self.metrics.unrouted.with_label_values(&[reason.label()]).inc();
+            return own(crate::config::model::Dialect::Custom, "", reason, detail);
+        };
+        let route = Arc::clone(&runtime.routes[matched.index]);
+        if let Err(violation) = checked {
+            return refuse(&route, Reason::BadRequest, violation.code());
+        }
+        if http2 && let Some(target) = request.uri().path_and_query().cloned() {
+            *request.uri_mut() = http::Uri::from(target);
+        }
+        if matched.prefix_len > 0 && !strip_prefix(&mut request, matched.prefix_len) {
+            return refuse(&route, Reason::BadRequest, "target");
+        }
+        if headers::strip_request(request.headers_mut()).is_err() {
+            return refuse(&route, Reason::BadRequest, "connection_option");
+        }
+
+        // 2. Is there a place for it?
+        let deadline = Deadline::after(started, route.config.timeouts.total);
+        let place = match route.protection.limit.enter(&deadline).await {
+            Ok(place) => place,
+            Err(shed) => {
+                route.metrics.shed(shed.name());
+                return refuse(&route, Reason::Overloaded, shed.name());
+            }
+        };
+        let account = Account::new(Arc::clone(&route), place, started);
+
+        // 3. Forward; again only what provably never arrived, or is safe by its method.
+        let deadlines = Deadlines {
+            response_header: route.config.timeouts.response_header,
+            body_idle: route.config.timeouts.body_idle,
+            total: deadline,
+        };
+        let method = Method::of(request.method().as_str());
+        let mut waited = Duration::ZERO;
+        let mut retries = 0;
+        // A safe request without a body can be sent again whatever happened to it.
+        let again = (method == Method::Safe && http_body::Body::is_end_stream(request.body()))
+            .then(|| request.method().clone());
+        let template = again.map(|method| (method, request.uri().clone(), request.headers().clone()));
+        let mut next = Some(request.map(body::Request::Streaming));
+        loop {
+            let Some(request) = next.take() else {
+                return refuse(&route, Reason::Internal, "no_request");
+            };
+            let sent_at = Instant::now();
+            let permit = match route.breaker.admit(sent_at, breaker::Probing::Allowed) {
+                Ok(mut permit) => {
+                    if let Some(transition) = permit.take_transition() {
+                        route.transition(&transition);
+                    }
+                    permit
+                }
+                Err(refused) => {
+                    let mut answer = refuse(&route, Reason::CircuitOpen, refused.state.name());
+                    let seconds = refused.retry_in.as_secs().max(1).to_string();
+                    answer
+                        .headers_mut()
+                        .insert(header::RETRY_AFTER, headers::value(&seconds));
+                    return answer;
+                }
+            };
+            let kind = if retries == 0 { "first" } else { "retry" };
+            let result = self.client.forward(&route.gateway, request, &deadlines).await;
+            let took = sent_at.elapsed();
+            waited += took;
+            let (failure, evidence, side, back) = match result {
+                Ok((response, _)) => {
+                    let status = response.status().as_u16();
+                    let verdict = Verdict::of_status(status);
+                    let retry_after = retry_after(&response);
+                    if let Some(transition) = permit.report(
+                        Report {
+                            verdict,
+                            took,
+                            retry_after,
+                        },
+                        Instant::now(),
+                        jitter(),
+                    ) {
+                        route.transition(&transition);
+                    }
+                    route.attempt(kind, "answered");
+                    let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());
+                    if let Some(template) = repeat
+                        && let Ok(pause) = self.may_retry(&route, method, Arrival::Possible, retries, &deadline)
+                    {
+                        retries += 1;
+                        tokio::time::sleep(pause).await;
+                        next = rebuild(template);
+                        continue;
+                    }
+                    route.protection.budget.deposit(Instant::now());
+                    route.metrics.forwarded(status);
+                    let overhead = started.elapsed().saturating_sub(waited);
+                    route.metrics.overhead.observe(overhead.as_secs_f64());
+                    let (mut parts, incoming) = response.into_parts();
+                    headers::strip_response(&mut parts.headers);
+                    return Response::from_parts(parts, Body::forwarded(incoming, account));
+                }
+                Err(failed) => (
+                    failed.error.failure,
+                    failed.error.evidence,
+                    failed.error.side,
+                    failed.request,
+                ),
+            };
+
+            // 4. It failed: what is known, what follows for the breaker, and may it go again?
+            let verdict = match (side, evidence.sent()) {
+                (Side::Downstream | Side::Local, _) => Verdict::Ignored,
+                (Side::Upstream, _) => Verdict::Failure,
+            };
+            if let Some(transition) = permit.report(Report::new(verdict, took), Instant::now(), jitter()) {
+                route.transition(&transition);
+            }
+            let sent = evidence.sent();
+            let reason = Reason::Upstream(failure, sent);
+            route.attempt(kind, reason.label());
+            tracing::info!(
+                route = %route.config.name, gateway = %route.gateway.name, reason = reason.label(), ?sent,
+                bytes_sent = evidence.bytes_sent, note = %evidence.note, "attempt failed"
+            );
+            let request = match (back, template.as_ref()) {
+                (Some(request), _) => Some(*request),
+                (None, Some(template)) => rebuild(template),
+                (None, None) => None,
+            };
+            let arrival = arrival(&evidence, failure);
+            match request {
+                None => route.metrics.retry_skipped(match arrival {
+                    Arrival::Possible => Skip::MayHaveExecuted.name(),
+                    _ => Skip::BodyGone.name(),
+                }),
+                Some(_) if side != Side::Upstream => {}
+                Some(request) => match self.may_retry(&route, method, arrival, retries, &deadline) {
+                    Ok(pause) => {
+                        retries += 1;
+                        tokio::time::sleep(pause).await;
+                        next = Some(request);
+                        continue;
+                    }
+                    Err(skip) => route.metrics.retry_skipped(skip.name()),
+                },
+            }
+            route.protection.budget.deposit(Instant::now());
+            return refuse(&route, reason, "");
+        }
+    }
+
+    fn may_retry(
+        &self,
+        route: &RouteState,
+        method: Method,
+        arrival: Arrival,
+        retries: u32,
+        deadline: &Deadline,
+    ) -> Result<Duration, Skip> {
+        let attempt = Attempt {
+            method,
+            arrival,
+            retries,
+        };
+        retry::may_retry(
+            &route.config.retry,
+            attempt,
+            &route.protection.budget,
+            deadline,
+            Instant::now(),
+            jitter(),
+        )
+    }
+}
+
+/// What the evidence says about arrival, in the retry law's words.
+fn arrival(evidence: &Evidence, failure: Failure) -> Arrival {
+    match (evidence.sent(), evidence.reused && failure == Failure::Connection) {
+        (Sent::Maybe, _) => Arrival::Possible,
+        (Sent::No, true) => Arrival::NeverStale,
+        (Sent::No, false) => Arrival::Never,
+    }
+}
+
+type Template = (http::Method, http::Uri, http::HeaderMap);
+
+fn rebuild((method, uri, headers): &Template) -> Option<Request<body::Request>> {
+    let mut request = Request::new(body::Request::Empty);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers.clone();
+    Some(request)
+}
+
+fn strip_prefix<B>(request: &mut Request<B>, length: usize) -> bool {
+    let rest = &request.uri().path_and_query().map_or("", |target| target.as_str())[length..];
+    let target = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
+    match http::uri::PathAndQuery::try_from(target) {
+        Ok(target) => {
+            *request.uri_mut() = http::Uri::from(target);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    let seconds = response
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// An answer of Sentinel's own on a route, counted.
+fn refuse(route: &RouteState, reason: Reason, detail: &str) -> Response<Body> {
+    route.metrics.own(reason.status().as_u16(), reason.label());
+    own(route.config.dialect, &route.gateway.name, reason, detail)
+}
+
+/// An answer of Sentinel's own: in the dialect's shape, with `Proxy-Status` (RFC 9209) and what is known of arrival.
+fn own(dialect: crate::config::model::Dialect, gateway: &str, reason: Reason, detail: &str) -> Response<Body> {
+    let error = OwnError {
+        status: reason.status(),
+        code: reason.label(),
+        message: reason.message(gateway),
+        retry: reason.retry(),
+    };
+    let reply = errors::render(dialect, &error, &support_id());
+    let (mut parts, bytes): (_, Bytes) = reply.into_parts();
+    let mut status = format!("sentinel; error={}", reason.proxy_status());
+    let details = if detail.is_empty() { reason.label() } else { detail };
+    status.push_str(&format!("; details=\"{details}\""));
+    parts.headers.insert("proxy-status", headers::value(&status));
+    let outcome = match reason.sent() {
+        Sent::No => "not_sent",
+        Sent::Maybe => "unknown",
+    };
+    parts.headers.insert("sentinel-outcome", headers::value(outcome));
+    if parts.status == StatusCode::BAD_REQUEST {
+        parts.headers.insert(header::CONNECTION, headers::value("close"));
+    }
+    Response::from_parts(parts, Body::own(bytes))
+}
+
+/// An id by which a person finds this answer in the log: 16 letters and digits.
+fn support_id() -> String {
+    (0..16).map(|_| fastrand::alphanumeric()).collect()
+}

@@ -1,4 +1,19 @@
 //! Connections to gateways, and what they prove about a request that failed.
+//!
+//! Every worker has a [`Client`] with pools of its own: nothing here crosses threads. The transport counts the
+//! plaintext bytes handed to it, and the request's body says whether its end was handed over; from these two, never
+//! from an error's name, comes the answer to "may the gateway have the whole request?" ([`Evidence::sent`]). Nothing is
+//! ever sent again in here: whoever calls decides, on the evidence. Redirects are not followed, proxy variables of the
+//! environment are not read.
+
+mod body;
+mod client;
+mod connect;
+mod transport;
+
+pub use body::{Body, BodyError};
+pub use client::{Client, Deadlines, Failed};
+pub use connect::warm_up;
 
 use std::time::Duration;
 

@@ -273,7 +273,7 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, port: u16, dir: &
                 "routes:\n  - name: bench\n    listen: 127.0.0.1:{port}\n    dialect: stripe"
             )
             .unwrap();
-            writeln!(config, "    gateways: [stripe]\n    failover: {{ mode: off }}").unwrap();
+            writeln!(config, "    gateways: [stripe]").unwrap();
             std::fs::write(dir.join("sentinel.yaml"), config).unwrap();
             let binary =
                 std::env::var("SENTINEL_BIN").map_or_else(|_| root().join("target/release/sentinel"), PathBuf::from);

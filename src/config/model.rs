@@ -1,5 +1,5 @@
 //! The validated configuration. Inside Sentinel nothing else is looked at: no strings that stand for something, no
-//! option that is always there. Every default's home is `config/defaults.rs`.
+//! option that is always there. Every default's home is `config/load.rs`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,8 +51,6 @@ pub struct Config {
     pub hash: String,
     /// Where Sentinel listens for operators and tenants.
     pub listeners: Listeners,
-    /// Where payments are recorded.
-    pub ledger: LedgerConfig,
     /// Worker threads of the data path. Default 1: one worker serves some 30,000 requests a second.
     pub workers: usize,
     /// Gateways by configured name.
@@ -76,35 +74,6 @@ pub struct Listeners {
     pub shared: Option<SocketAddr>,
     /// Operators.
     pub admin: Option<SocketAddr>,
-    /// Dashboard.
-    pub dashboard: Option<SocketAddr>,
-    /// TLS towards the application, by route listener or shared.
-    pub tls: Vec<TlsListener>,
-}
-
-/// A listener that speaks TLS to the application, for SDKs that refuse plain HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsListener {
-    /// Where.
-    pub address: SocketAddr,
-    /// Certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
-    /// The plain listener whose routes it serves; `None` for the shared one.
-    pub serves: Option<SocketAddr>,
-}
-
-/// Where payments are recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerConfig {
-    /// The embedded default: one file, one writer.
-    Sqlite {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// No ledger: payments are forwarded, never failed over.
-    None,
 }
 
 /// Named secrets and account identifiers of one gateway. `Debug` shows names only.
@@ -141,12 +110,8 @@ pub struct GatewayConfig {
     pub dialect: Dialect,
     /// Where it is.
     pub endpoint: Endpoint,
-    /// How to authenticate when Sentinel itself speaks to it.
-    pub credentials: Credentials,
     /// Connections.
     pub pool: Pool,
-    /// Currency by merchant account, location and the like: free settings that the dialect reads.
-    pub settings: BTreeMap<String, String>,
 }
 
 /// Where a gateway is. The client never chooses it.
@@ -162,12 +127,6 @@ pub struct Endpoint {
     pub base_path: String,
     /// Extra root certificates, PEM. With these, only these are trusted.
     pub ca: Option<PathBuf>,
-    /// Client certificate and key, PEM.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// Accepted SHA-256 hashes of the peer's public key; empty for no pinning.
-    pub spki_pins: Vec<[u8; 32]>,
-    /// Whether HTTP/2 may be negotiated. Default false: HTTP/1.1 pools cost less (benches/README.md).
-    pub http2: bool,
     /// Fixed addresses instead of DNS, for tests and private endpoints.
     pub addresses: Vec<SocketAddr>,
     /// Whether loopback, link-local and private addresses may be connected to.
@@ -183,8 +142,6 @@ pub struct Pool {
     pub idle: Duration,
     /// The age at which a connection is retired, with 20 % jitter.
     pub max_age: Duration,
-    /// Connections opened before the first request.
-    pub prewarm: usize,
     /// Connecting, TLS included.
     pub connect_timeout: Duration,
 }
@@ -204,8 +161,6 @@ pub struct Route {
     pub dialect: Dialect,
     /// Gateways by configured name; the first is primary.
     pub gateways: Vec<String>,
-    /// Failover.
-    pub failover: Failover,
     /// Circuit breaker.
     pub breaker: Breaker,
     /// Retries.
@@ -218,56 +173,7 @@ pub struct Route {
     pub timeouts: Timeouts,
 }
 
-/// When and how a payment is taken elsewhere (design.md 5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failover {
-    /// The mode.
-    pub mode: Mode,
-    /// Whether a soft decline is tried elsewhere. Default false.
-    pub on_soft_decline: bool,
-    /// Whether our account's fault at the first gateway (401, 403) counts as its outage. Default false.
-    pub on_account_fault: bool,
-    /// What to do with a request that carries no idempotency key.
-    pub key: KeyPolicy,
-    /// The whole payment, failover included, as the application waits for it.
-    pub deadline: Duration,
-    /// One attempt.
-    pub attempt_timeout: Duration,
-    /// Whether raw card fields may be used (memory only). Default false.
-    pub card_data: bool,
-    /// Whether two payments with the same order reference are refused.
-    pub order_guard: bool,
-    /// Whether a fence must be certified before it is believed.
-    pub require_certificate: bool,
-}
-
-/// Modes of failover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// No failover: forward, protect, record nothing.
-    Off,
-    /// Fence the first gateway, then fail over.
-    Fence,
-    /// Authorise only, one durable winner, capture only the winner.
-    Gated,
-    /// Fail over, and void or refund the loser later.
-    Compensate,
-}
-
-/// What to do with a payment that carries no idempotency key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyPolicy {
-    /// Stay transparent: failover only inside this one request and only on NotSent or Rejected.
-    Transparent,
-    /// Refuse with 400.
-    Required,
-    /// Order reference + amount + currency is the key.
-    Natural,
-}
-
-/// Circuit breaker settings (defaults and reasons: config/defaults.rs).
+/// Circuit breaker settings (defaults and reasons: config/load.rs).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     /// Consecutive failures that open it; 0 for off.
@@ -321,8 +227,6 @@ pub struct Limits {
     pub queue: usize,
     /// How long one may wait.
     pub queue_timeout: Duration,
-    /// The largest body of a payment request, in bytes; opaque bodies are streamed without limit.
-    pub body: usize,
     /// Whether the limit of requests in flight adapts to latency.
     pub adaptive: bool,
 }
@@ -365,10 +269,6 @@ pub struct Log {
 pub struct Admission {
     /// Connections from applications.
     pub connections: usize,
-    /// Requests in flight over all routes.
-    pub in_flight: usize,
-    /// Bytes of buffered payment bodies.
-    pub buffered: usize,
     /// The time a client has for a request head.
     pub header_timeout: Duration,
     /// The largest request head, in bytes.
@@ -382,8 +282,6 @@ pub struct Admin {
     pub token: Option<String>,
     /// Host names accepted beside loopback names (DNS rebinding).
     pub hosts: Vec<String>,
-    /// Whether fault injection may be switched on.
-    pub faults: bool,
 }
 
 impl std::fmt::Debug for Admin {
@@ -391,7 +289,6 @@ impl std::fmt::Debug for Admin {
         f.debug_struct("Admin")
             .field("token", &self.token.as_ref().map(|_| "[REDACTED]"))
             .field("hosts", &self.hosts)
-            .field("faults", &self.faults)
             .finish()
     }
 }

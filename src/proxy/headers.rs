@@ -39,14 +39,18 @@ pub fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderError> {
             return Err(HeaderError::ProtectedNominated);
         }
     }
-    strip(headers, &nominated, |name| hop_by_hop(name) || name.starts_with("sentinel-") || forwarded(name));
+    strip(headers, &nominated, |name| {
+        hop_by_hop(name) || name.starts_with("sentinel-") || forwarded(name)
+    });
     Ok(())
 }
 
 /// Removes hop-by-hop fields, and any `Sentinel-*` field a gateway might have sent, from an answer's head.
 pub fn strip_response(headers: &mut HeaderMap) {
     let nominated = nominated(headers);
-    strip(headers, &nominated, |name| hop_by_hop(name) || name.starts_with("sentinel-"));
+    strip(headers, &nominated, |name| {
+        hop_by_hop(name) || name.starts_with("sentinel-")
+    });
 }
 
 fn hop_by_hop(name: &str) -> bool {
@@ -106,7 +110,10 @@ fn strip(headers: &mut HeaderMap, nominated: &[HeaderName], drop: impl Fn(&str) 
 /// Parses a header value that Sentinel made. Bytes that a header cannot hold become `?`.
 pub fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| {
-        let clean: String = text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+        let clean: String = text
+            .chars()
+            .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
+            .collect();
         HeaderValue::from_str(&clean).unwrap_or(HeaderValue::from_static("?"))
     })
 }
@@ -118,13 +125,18 @@ mod tests {
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         map
     }
 
     fn names(map: &HeaderMap) -> Vec<String> {
-        map.iter().map(|(name, value)| format!("{name}:{}", value.to_str().unwrap())).collect()
+        map.iter()
+            .map(|(name, value)| format!("{name}:{}", value.to_str().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -142,20 +154,37 @@ mod tests {
             ("user-agent", "sdk"),
         ]);
         strip_request(&mut headers).unwrap();
-        assert_eq!(names(&headers), ["accept:a", "x-many:1", "x-many:2", "authorization:Bearer x", "user-agent:sdk"]);
+        assert_eq!(
+            names(&headers),
+            [
+                "accept:a",
+                "x-many:1",
+                "x-many:2",
+                "authorization:Bearer x",
+                "user-agent:sdk"
+            ]
+        );
     }
 
     #[test]
     fn a_client_cannot_nominate_identity_or_meaning_away() {
         for name in ["Authorization", "idempotency-key", "Content-Length", "host"] {
             let mut headers = map(&[("connection", name)]);
-            assert_eq!(strip_request(&mut headers), Err(HeaderError::ProtectedNominated), "{name}");
+            assert_eq!(
+                strip_request(&mut headers),
+                Err(HeaderError::ProtectedNominated),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn answers_lose_hop_by_hop_fields_only() {
-        let mut headers = map(&[("keep-alive", "timeout=5"), ("request-id", "req_1"), ("sentinel-payment", "forged")]);
+        let mut headers = map(&[
+            ("keep-alive", "timeout=5"),
+            ("request-id", "req_1"),
+            ("sentinel-payment", "forged"),
+        ]);
         strip_response(&mut headers);
         assert_eq!(names(&headers), ["request-id:req_1"]);
     }

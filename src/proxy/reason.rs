@@ -123,18 +123,35 @@ impl Reason {
     pub fn message(self, gateway: &str) -> String {
         let sent = match self.sent() {
             Sent::No => "The request did not reach the gateway: it can be sent again.",
-            Sent::Maybe => "It may have been executed: find out before sending it again, or repeat it with the same idempotency key.",
+            Sent::Maybe => {
+                "It may have been executed: find out before sending it again, or repeat it with the same idempotency key."
+            }
         };
         match self {
-            Self::NoRoute => "No route of Sentinel's configuration owns this listener, host and path. See `sentinel check`.".to_owned(),
-            Self::BadRequest => "The request head breaks HTTP's framing rules or Sentinel's limits and was not forwarded.".to_owned(),
-            Self::BodyTooLarge => "The request body is larger than the route's `limits.body`; it was not forwarded.".to_owned(),
-            Self::RequestBody => "The request body broke off or stalled before it was complete; nothing was executed.".to_owned(),
-            Self::Overloaded => format!("Sentinel has no free place for this route (limits.in_flight and limits.queue). {sent}"),
-            Self::CircuitOpen => format!("Sentinel's circuit breaker for {gateway} is open because the gateway kept failing. {sent}"),
+            Self::NoRoute => {
+                "No route of Sentinel's configuration owns this listener, host and path. See `sentinel check`."
+                    .to_owned()
+            }
+            Self::BadRequest => {
+                "The request head breaks HTTP's framing rules or Sentinel's limits and was not forwarded.".to_owned()
+            }
+            Self::BodyTooLarge => {
+                "The request body is larger than the route's `limits.body`; it was not forwarded.".to_owned()
+            }
+            Self::RequestBody => {
+                "The request body broke off or stalled before it was complete; nothing was executed.".to_owned()
+            }
+            Self::Overloaded => {
+                format!("Sentinel has no free place for this route (limits.in_flight and limits.queue). {sent}")
+            }
+            Self::CircuitOpen => {
+                format!("Sentinel's circuit breaker for {gateway} is open because the gateway kept failing. {sent}")
+            }
             Self::Draining => format!("Sentinel is shutting down. {sent}"),
             Self::Fault => format!("An operator injected this fault through Sentinel's admin API. {sent}"),
-            Self::LedgerUnavailable => format!("Sentinel's ledger cannot record the payment, so it was not attempted. {sent}"),
+            Self::LedgerUnavailable => {
+                format!("Sentinel's ledger cannot record the payment, so it was not attempted. {sent}")
+            }
             Self::Upstream(failure, _) => {
                 let what = match failure {
                     Failure::Dns => "its name could not be resolved",

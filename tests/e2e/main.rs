@@ -1,1 +1,7 @@
 //! The whole binary, through its front door: real sockets, real TLS, a real ledger on disk.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "the support room is shared by every area")]
+
+mod forwarding;
+mod support;

@@ -67,7 +67,7 @@ def config(routes):
         text += f"  {name}: {{ dialect: {dialect}, endpoint: 'http://127.0.0.1:{upstream}', allow_private: true }}\n"
     text += "routes:\n"
     for name, dialect, port, upstream in routes:
-        text += f"  - {{ name: {name}, listen: '127.0.0.1:{port}', dialect: {dialect}, gateways: [{name}], failover: {{ mode: off }} }}\n"
+        text += f"  - {{ name: {name}, listen: '127.0.0.1:{port}', dialect: {dialect}, gateways: [{name}] }}\n"
     file = tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False)
     file.write(text)
     file.close()

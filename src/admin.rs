@@ -1,0 +1,209 @@
+//! The operators' HTTP interface. Reading is open to whoever reaches the listener; changing takes POST, a `Host` that is
+//! ours (DNS rebinding), no foreign `Origin`, and the token where one is configured.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::app::control::{BreakerCommand, Control};
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, control: Arc<Control>) {
+    if let Err(error) = axum::serve(listener, router(control)).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route(
+            "/version",
+            get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))),
+        )
+        .route("/config", get(config))
+        .route("/routes", get(routes))
+        .route("/gateways", get(gateways))
+        .route("/breakers", get(breakers))
+        .route(
+            "/reloads",
+            get(async |State(control): State<Arc<Control>>| Json(control.reloads())),
+        )
+        .route("/reload", post(reload))
+        .route("/drain", post(drain))
+        .route("/breakers/{route}/{gateway}/{command}", post(breaker))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such page here"))
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), guard))
+        .with_state(control)
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        body.to_string(),
+    )
+        .into_response()
+}
+
+async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    let runtime = control.runtime();
+    let admin = &runtime.config.admin;
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
+    if !is_ours(host, &admin.hosts) {
+        return problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host name is not the admin listener's; add it to admin.hosts if it is",
+        );
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        if let Some(origin) = request.headers().get(header::ORIGIN) {
+            let origin = origin.to_str().unwrap_or("");
+            if !origin.split_once("://").is_some_and(|(_, named)| named == host) {
+                return problem(StatusCode::FORBIDDEN, "the request comes from another site");
+            }
+        }
+        if let Some(token) = &admin.token
+            && !bears(request.headers(), token)
+        {
+            return problem(
+                StatusCode::UNAUTHORIZED,
+                "send the admin token: Authorization: Bearer ...",
+            );
+        }
+    }
+    let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_ours(host: &str, more: &[String]) -> bool {
+    let name = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    };
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name) || more.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+}
+
+fn bears(headers: &HeaderMap, token: &str) -> bool {
+    let sent = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    sent.is_some_and(|sent| sent.as_bytes().ct_eq(token.as_bytes()).into())
+}
+
+async fn ready(State(control): State<Arc<Control>>) -> Response {
+    if control.ready() {
+        "ready\n".into_response()
+    } else {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping")
+    }
+}
+
+async fn metrics(State(control): State<Arc<Control>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        control.metrics().text(),
+    )
+        .into_response()
+}
+
+async fn config(State(control): State<Arc<Control>>) -> Json<Value> {
+    let runtime = control.runtime();
+    // `Debug` of the model shows no secret: that is a property of its types.
+    Json(json!({ "hash": runtime.config.hash, "config": format!("{:#?}", runtime.config) }))
+}
+
+async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
+    let runtime = control.runtime();
+    let routes: Vec<Value> = runtime
+        .routes
+        .iter()
+        .map(|route| {
+            json!({
+                "name": route.config.name,
+                "dialect": route.config.dialect,
+                "listen": route.config.listen,
+                "path_prefix": route.config.path_prefix,
+                "host": route.config.host,
+                "gateways": route.config.gateways,
+                "in_flight": route.protection.limit.in_flight(),
+                "limit": route.protection.limit.limit(),
+                "retry_budget_remaining": route.protection.budget.remaining(Instant::now()),
+            })
+        })
+        .collect();
+    Json(Value::Array(routes))
+}
+
+async fn gateways(State(control): State<Arc<Control>>) -> Json<Value> {
+    let runtime = control.runtime();
+    let gateways: Vec<Value> = runtime
+        .config
+        .gateways
+        .values()
+        .map(|gateway| {
+            json!({
+                "name": gateway.name,
+                "dialect": gateway.dialect,
+                "tls": gateway.endpoint.tls,
+                "host": gateway.endpoint.host,
+                "port": gateway.endpoint.port,
+                "base_path": gateway.endpoint.base_path,
+            })
+        })
+        .collect();
+    Json(Value::Array(gateways))
+}
+
+async fn breakers(State(control): State<Arc<Control>>) -> Json<Value> {
+    let runtime = control.runtime();
+    let now = Instant::now();
+    let breakers: Vec<Value> = runtime
+        .routes
+        .iter()
+        .map(|route| json!({ "route": route.config.name, "gateway": route.gateway.name, "breaker": route.breaker.snapshot(now) }))
+        .collect();
+    Json(Value::Array(breakers))
+}
+
+async fn reload(State(control): State<Arc<Control>>) -> Response {
+    match control.reload("admin").await {
+        Ok(reload) => Json(reload).into_response(),
+        Err(reload) => (StatusCode::UNPROCESSABLE_ENTITY, Json(reload)).into_response(),
+    }
+}
+
+async fn drain(State(control): State<Arc<Control>>) -> Response {
+    control.drain();
+    (StatusCode::ACCEPTED, "draining\n").into_response()
+}
+
+async fn breaker(
+    State(control): State<Arc<Control>>,
+    Path((route, gateway, command)): Path<(String, String, BreakerCommand)>,
+) -> Response {
+    match control.command_breaker(&route, &gateway, command, "admin API") {
+        Some(()) => StatusCode::NO_CONTENT.into_response(),
+        None => problem(StatusCode::NOT_FOUND, "there is no breaker of that route and gateway"),
+    }
+}

@@ -1,0 +1,221 @@
+//! What operators can do: look at snapshots, and send commands. Never a hand in the request path.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::data_listeners;
+use crate::config::load::load;
+use crate::proxy::runtime::Runtime;
+use crate::telemetry::Metrics;
+
+/// How many reloads are remembered.
+const HISTORY: usize = 32;
+
+/// One reload, as it went.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Reload {
+    /// Seconds of Unix time.
+    pub at: u64,
+    /// `signal`, `file` or `admin`.
+    pub trigger: &'static str,
+    /// `applied`, `unchanged` or `rejected`.
+    pub result: &'static str,
+    /// SHA-256 of the configuration in force afterwards.
+    pub hash: String,
+    /// Why it was rejected.
+    pub problems: Vec<String>,
+}
+
+/// The operators' side of a running sidecar.
+#[derive(Debug)]
+pub struct Control {
+    file: PathBuf,
+    runtime: Arc<ArcSwap<Runtime>>,
+    metrics: Arc<Metrics>,
+    ready: AtomicBool,
+    drain: Notify,
+    reloading: tokio::sync::Mutex<()>,
+    /// What the file held when it was last looked at, so that a broken file is reported once and not at every look.
+    looked_at: Mutex<Option<Vec<u8>>>,
+    history: Mutex<Vec<Reload>>,
+}
+
+impl Control {
+    /// For a configuration that has just been loaded.
+    pub fn new(file: PathBuf, runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>) -> Self {
+        metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
+        let looked_at = std::fs::read(&file).ok();
+        Self {
+            file,
+            runtime,
+            metrics,
+            ready: AtomicBool::new(false),
+            drain: Notify::new(),
+            reloading: tokio::sync::Mutex::new(()),
+            looked_at: Mutex::new(looked_at),
+            history: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The snapshot in force.
+    pub fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether new requests are welcome.
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Asks for the end, as SIGTERM does.
+    pub fn drain(&self) {
+        self.drain.notify_one();
+    }
+
+    pub(super) async fn drain_asked(&self) {
+        self.drain.notified().await;
+    }
+
+    /// The reloads so far, oldest first.
+    pub fn reloads(&self) -> Vec<Reload> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) async fn reload_if_changed(&self) {
+        let Ok(now) = std::fs::read(&self.file) else { return };
+        let changed = {
+            let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = looked_at.as_ref() != Some(&now);
+            *looked_at = Some(now);
+            changed
+        };
+        if changed {
+            let _ = self.reload("file").await;
+        }
+    }
+
+    /// Loads, validates and applies the file; on any problem everything stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or what cannot be changed without a restart.
+    pub async fn reload(&self, trigger: &'static str) -> Result<Reload, Reload> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.runtime.load_full();
+        let outcome = match load(&self.file) {
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+            Ok(config) if config.hash == before.config.hash => Ok("unchanged"),
+            Ok(config) => {
+                let fixed = [
+                    ("listeners", data_listeners(&config) != data_listeners(&before.config)),
+                    (
+                        "listeners.admin",
+                        config.listeners.admin != before.config.listeners.admin,
+                    ),
+                    ("workers", config.workers != before.config.workers),
+                    ("admission", config.admission != before.config.admission),
+                    ("log", config.log != before.config.log),
+                    ("shutdown", config.shutdown != before.config.shutdown),
+                ];
+                let problems: Vec<String> = fixed
+                    .iter()
+                    .filter(|(_, changed)| *changed)
+                    .map(|(what, _)| {
+                        format!("{what}: changed, which needs a restart; the old configuration stays in force")
+                    })
+                    .collect();
+                if problems.is_empty() {
+                    Runtime::build(config, Some(&before), &self.metrics)
+                        .map_err(|problem| vec![problem])
+                        .map(|built| {
+                            let gone = before.routes.iter().map(|route| &route.config.name);
+                            for name in gone.filter(|name| built.routes.iter().all(|route| route.config.name != **name))
+                            {
+                                self.metrics.forget_route(name);
+                            }
+                            self.runtime.store(Arc::new(built));
+                            self.metrics
+                                .reloaded_at
+                                .set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
+                            "applied"
+                        })
+                } else {
+                    Err(problems)
+                }
+            }
+        };
+        let (result, problems) = match outcome {
+            Ok(result) => (result, Vec::new()),
+            Err(problems) => ("rejected", problems),
+        };
+        self.metrics.reloads.with_label_values(&[result]).inc();
+        let hash = self.runtime.load().config.hash.clone();
+        let reload = Reload {
+            at: unix_now(),
+            trigger,
+            result,
+            hash,
+            problems,
+        };
+        if result == "rejected" {
+            tracing::error!(trigger, problems = ?reload.problems, "the new configuration was rejected; the old one stays in force");
+        } else {
+            tracing::info!(trigger, result, hash = %reload.hash, "configuration reloaded");
+        }
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == HISTORY {
+            history.remove(0);
+        }
+        history.push(reload.clone());
+        if result == "rejected" { Err(reload) } else { Ok(reload) }
+    }
+
+    /// Forces a breaker open or closed, or resets it; `None` when there is no such breaker.
+    pub fn command_breaker(&self, route: &str, gateway: &str, command: BreakerCommand, note: &str) -> Option<()> {
+        let runtime = self.runtime.load_full();
+        let route = runtime
+            .routes
+            .iter()
+            .find(|state| state.config.name == route && state.gateway.name == gateway)?;
+        let now = Instant::now();
+        let transition = match command {
+            BreakerCommand::Open => route.breaker.force_open(note, now),
+            BreakerCommand::Close => route.breaker.force_close(note, now),
+            BreakerCommand::Reset => route.breaker.reset(note, now),
+        };
+        route.transition(&transition);
+        Some(())
+    }
+}
+
+/// What an operator can tell a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerCommand {
+    /// Open until told otherwise.
+    Open,
+    /// Closed until told otherwise.
+    Close,
+    /// By itself again, everything forgotten.
+    Reset,
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

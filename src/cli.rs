@@ -1,0 +1,144 @@
+//! The command line. One file a subcommand where there is more to it than a call.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::app::{self, AppError};
+use crate::config::load::{Problem, load};
+
+/// A sidecar that stands between an application and its payment gateway.
+#[derive(Debug, Parser)]
+#[command(name = "sentinel", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar.
+    Run(Config),
+    /// Validate a configuration: prints every problem and exits with 78, or prints each route and exits with 0.
+    Check(Config),
+    /// Ask a running sidecar whether it is ready: exits with 0 or 1.
+    Health {
+        /// The admin listener.
+        #[arg(long, default_value = "127.0.0.1:9901")]
+        admin: std::net::SocketAddr,
+    },
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Config {
+    /// The configuration file.
+    #[arg(long, short, env = "SENTINEL_CONFIG", default_value = "config/sentinel.yaml")]
+    config: PathBuf,
+}
+
+/// sysexits.h: the command line is wrong.
+const USAGE: u8 = 64;
+/// sysexits.h: a defect, or the system refused.
+const SOFTWARE: u8 = 70;
+/// sysexits.h: the configuration is wrong.
+const CONFIG: u8 = 78;
+
+/// Runs what the arguments say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::Run(config) => match app::run(&config.config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(AppError::Config(problems)) => print_problems(&problems),
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::from(SOFTWARE)
+            }
+        },
+        Command::Check(config) => check(&config.config),
+        Command::Health { admin } => health(admin),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "sentinel", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn print_problems(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    ExitCode::from(CONFIG)
+}
+
+fn check(file: &std::path::Path) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(problems) => return print_problems(&problems),
+    };
+    for route in &config.routes {
+        let at = match (route.listen, config.listeners.shared) {
+            (Some(listen), _) => format!("http://{listen}"),
+            (None, Some(shared)) => format!("http://{shared}{}", route.path_prefix),
+            (None, None) => String::new(),
+        };
+        let gateways: Vec<String> = route
+            .gateways
+            .iter()
+            .filter_map(|name| config.gateways.get(name))
+            .map(|gateway| {
+                let scheme = if gateway.endpoint.tls { "https" } else { "http" };
+                format!(
+                    "{} ({scheme}://{}:{}{})",
+                    gateway.name, gateway.endpoint.host, gateway.endpoint.port, gateway.endpoint.base_path
+                )
+            })
+            .collect();
+        println!(
+            "{}: {at} speaks {}, forwards to {}",
+            route.name,
+            route.dialect.name(),
+            gateways.join(", ")
+        );
+    }
+    println!("{}: ok", file.display());
+    ExitCode::SUCCESS
+}
+
+fn health(admin: std::net::SocketAddr) -> ExitCode {
+    use std::io::{Read as _, Write as _};
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = std::net::TcpStream::connect_timeout(&admin, std::time::Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0u8; 15];
+        stream.read_exact(&mut answer)?;
+        Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    match ask() {
+        Ok(true) => {
+            println!("ready");
+            ExitCode::SUCCESS
+        }
+        Ok(false) => {
+            println!("not ready");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("sentinel: {admin} does not answer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

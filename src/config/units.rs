@@ -1,0 +1,108 @@
+//! Durations, shares and sizes as people write them.
+
+use std::time::Duration;
+
+/// `250ms`, `5s`, `2m`, `1h`; `0` alone for none.
+///
+/// # Errors
+/// What was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let wrong = || format!("{text:?} is not a duration: write a number and ms, s, m or h, as in 250ms or 5s");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..split].parse().map_err(|_| wrong())?;
+    let millis = match &text[split..] {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(wrong()),
+    };
+    millis
+        .filter(|millis| *millis <= 30 * 24 * 3_600_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is longer than 30 days"))
+}
+
+/// `50%`, as 0.5.
+///
+/// # Errors
+/// What was expected.
+pub fn share(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is not a share: write a percentage between 0% and 100%, as in 50%");
+    let number: f64 = text
+        .trim()
+        .strip_suffix('%')
+        .ok_or_else(wrong)?
+        .parse()
+        .map_err(|_| wrong())?;
+    if (0.0..=100.0).contains(&number) {
+        Ok(number / 100.0)
+    } else {
+        Err(wrong())
+    }
+}
+
+/// `64KiB`, `1MiB`, or plain bytes.
+///
+/// # Errors
+/// What was expected.
+pub fn size(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let wrong = || format!("{text:?} is not a size: write bytes, or a number and KiB, MiB or GiB, as in 1MiB");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..split].parse().map_err(|_| wrong())?;
+    let factor = match &text[split..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// `p95`, as 0.95; `off` for none.
+///
+/// # Errors
+/// What was expected.
+pub fn quantile(text: &str) -> Result<Option<f64>, String> {
+    let wrong = || format!("{text:?} is not a quantile: write p50 to p99, or off");
+    if text == "off" {
+        return Ok(None);
+    }
+    let number: u32 = text.strip_prefix('p').ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
+    if (50..=99).contains(&number) {
+        Ok(Some(f64::from(number) / 100.0))
+    } else {
+        Err(wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_exactly_or_refused() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(
+            duration("5").is_err()
+                && duration("-5s").is_err()
+                && duration("5 s").is_err()
+                && duration("99999999h").is_err()
+        );
+        assert_eq!(share("50%"), Ok(0.5));
+        assert!(share("0.5").is_err() && share("101%").is_err() && share("NaN%").is_err());
+        assert_eq!(size("1MiB"), Ok(1 << 20));
+        assert!(size("1MB").is_err() && size("99999999999GiB").is_err());
+        assert_eq!(quantile("p95"), Ok(Some(0.95)));
+        assert_eq!(quantile("off"), Ok(None));
+        assert!(quantile("p100").is_err());
+    }
+}

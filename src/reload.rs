@@ -1,1 +1,0 @@
-//! The snapshot that requests run by, and how it is replaced.

@@ -1,1 +1,0 @@
-//! Faithful simulators of the gateways, with fault scripts.

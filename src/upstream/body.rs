@@ -1,0 +1,93 @@
+//! The answer's body: streams, limits stalls, and gives the connection back when it was read to its end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::client::Lease;
+use super::transport::stalled;
+
+/// An answer's body. Dropped before its end, it closes its connection: what was not read cannot be skipped.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    idle: Duration,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why an answer broke off after its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke.
+    #[error("the gateway's answer broke off")]
+    Connection,
+    /// Nothing came for too long.
+    #[error("the gateway's answer stalled")]
+    Stalled,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
+        let mut body = Self {
+            incoming,
+            lease: Some(lease),
+            idle,
+            stall: None,
+        };
+        body.settle();
+        body
+    }
+
+    fn settle(&mut self) {
+        if http_body::Body::is_end_stream(&self.incoming)
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.stall = None;
+                this.settle();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                this.lease = None;
+                Poll::Ready(Some(Err(BodyError::Connection)))
+            }
+            Poll::Ready(None) => {
+                if let Some(lease) = this.lease.take() {
+                    lease.give_back();
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending if stalled(&mut this.stall, this.idle, cx) => {
+                this.lease = None;
+                Poll::Ready(Some(Err(BodyError::Stalled)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.incoming)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.incoming)
+    }
+}

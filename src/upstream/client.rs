@@ -1,0 +1,487 @@
+//! One worker's client: its pools, and the one exchange that everything forwarded goes through.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Uri, header};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::body::Body;
+use super::connect::{ConnectError, Names, Stream, lookup, open, tls_config};
+use super::transport::{BodyProgress, Broken, Counted, Counters, Tracked};
+use super::{Error, Evidence, Failure, Progress, Side};
+use crate::config::model::{Endpoint, GatewayConfig};
+use crate::resilience::Deadline;
+
+/// After this long without traffic a kept connection gets a chance to notice that the gateway closed it, before a
+/// request is put on it. Under load connections are younger than this, and the look costs nothing.
+const PROBE_AFTER: Duration = Duration::from_millis(500);
+
+/// The largest answer head, in bytes.
+const MAX_HEAD: usize = 128 * 1024;
+
+/// How long each part of one exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// From the end of the request to the head of the answer; zero for none.
+    pub response_header: Duration,
+    /// Between two pieces of a body, either way; zero for none.
+    pub body_idle: Duration,
+    /// The end of the whole request.
+    pub total: Deadline,
+}
+
+/// A failed exchange. The request comes back when it never left this process.
+#[derive(Debug)]
+pub struct Failed<B> {
+    /// What failed, and what is known.
+    pub error: Error,
+    /// The untouched request.
+    pub request: Option<Box<Request<B>>>,
+}
+
+/// One worker's connections to gateways. Cheap to clone; never leaves its thread.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    pools: RefCell<HashMap<String, Pool>>,
+    names: RefCell<Names>,
+}
+
+type Sender = SendRequest<Erased>;
+
+/// The one body type that a kept connection carries, whatever the caller's is.
+type Erased = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Broken>>>;
+
+struct Pool {
+    gateway: Arc<GatewayConfig>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    authority: HeaderValue,
+    idle: Vec<Conn>,
+    opened: u64,
+    active: usize,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("idle", &self.idle.len())
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Conn {
+    sender: Sender,
+    counters: Rc<Counters>,
+    /// When it is retired: maximum age with jitter, so that a fleet's connections do not all end at once.
+    retire: Instant,
+    since: Instant,
+    used: bool,
+}
+
+/// A connection in use. Dropped without [`Lease::give_back`], it is closed.
+pub(super) struct Lease {
+    inner: Rc<Inner>,
+    name: String,
+    conn: Option<Conn>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("gateway", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(super) fn give_back(mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        conn.since = Instant::now();
+        conn.used = true;
+        let mut pools = self.inner.pools.borrow_mut();
+        let Some(pool) = pools.get_mut(&self.name) else { return };
+        pool.active = pool.active.saturating_sub(1);
+        if conn.sender.is_closed() || conn.since >= conn.retire {
+            return;
+        }
+        // The reaper: whatever idled too long goes when something comes back. The oldest stand at the front.
+        let limit = pool.gateway.pool.idle;
+        let now = conn.since;
+        pool.idle
+            .retain(|idle| now.duration_since(idle.since) < limit && !idle.sender.is_closed());
+        if pool.idle.len() < pool.gateway.pool.max_idle {
+            pool.idle.push(conn);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.conn.is_some()
+            && let Ok(mut pools) = self.inner.pools.try_borrow_mut()
+            && let Some(pool) = pools.get_mut(&self.name)
+        {
+            pool.active = pool.active.saturating_sub(1);
+        }
+    }
+}
+
+impl Client {
+    /// A client without connections.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Connections of one gateway: idle, in use, opened since start.
+    pub fn connections(&self, gateway: &str) -> (usize, usize, u64) {
+        self.inner
+            .pools
+            .borrow()
+            .get(gateway)
+            .map_or((0, 0, 0), |pool| (pool.idle.len(), pool.active, pool.opened))
+    }
+
+    /// Sends one request and gives back the answer with its body still streaming.
+    ///
+    /// The request's target is path and query; `Host` and the endpoint's base path are put in here. Hop-by-hop fields
+    /// were taken off by the caller.
+    ///
+    /// # Errors
+    /// [`Failed`], with evidence. Nothing was retried.
+    pub async fn forward<B>(
+        &self,
+        gateway: &Arc<GatewayConfig>,
+        request: Request<B>,
+        deadlines: &Deadlines,
+    ) -> Result<(Response<Body>, Evidence), Failed<B>>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + 'static,
+    {
+        let started = Instant::now();
+        let (mut lease, authority) = match self.checkout(gateway, deadlines, started).await {
+            Ok(checked_out) => checked_out,
+            Err(error) => {
+                let evidence = nothing_sent(started, error.note);
+                let error = Error {
+                    failure: error.failure,
+                    side: Side::Upstream,
+                    evidence,
+                };
+                return Err(Failed {
+                    error,
+                    request: Some(Box::new(request)),
+                });
+            }
+        };
+        let Some(conn) = lease.conn.as_mut() else {
+            let error = Error {
+                failure: Failure::Internal,
+                side: Side::Local,
+                evidence: nothing_sent(started, String::new()),
+            };
+            return Err(Failed {
+                error,
+                request: Some(Box::new(request)),
+            });
+        };
+        let (counters, reused) = (Rc::clone(&conn.counters), conn.used);
+        let (written, read) = (counters.written.get(), counters.read.get());
+        let progress = Rc::new(BodyProgress::default());
+        let (mut parts, body) = request.into_parts();
+        if let Some(target) = with_base(&gateway.endpoint, &parts.uri) {
+            parts.uri = target;
+        }
+        parts.version = http::Version::HTTP_11;
+        set_host(&mut parts.headers, authority);
+        let tracked = Tracked::new(body, Rc::clone(&progress), deadlines.body_idle);
+        let evidence = |status: Option<u16>, note: String| Evidence {
+            progress: match counters.written.get() - written {
+                0 => Progress::Nothing,
+                _ if progress.ended.get() => Progress::Committed,
+                _ => Progress::Partial,
+            },
+            bytes_sent: counters.written.get() - written,
+            bytes_received: counters.read.get() - read,
+            reused,
+            http2: false,
+            refused_by_peer: false,
+            status,
+            note,
+            took: started.elapsed(),
+        };
+        let exchange = conn
+            .sender
+            .try_send_request(Request::from_parts(parts, Box::pin(tracked) as Erased));
+        let wait = deadlines.total.within(Instant::now(), deadlines.response_header);
+        let result = match wait {
+            Some(wait) => tokio::time::timeout(wait, exchange).await,
+            None => Ok(exchange.await),
+        };
+        match result {
+            Ok(Ok(response)) => {
+                let evidence = evidence(Some(response.status().as_u16()), String::new());
+                let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle));
+                Ok((response, evidence))
+            }
+            Ok(Err(failure)) => {
+                let error = failure.error();
+                let (failure, side) = match progress.broken.get() {
+                    true => (Failure::RequestBody, Side::Downstream),
+                    false => (Failure::Connection, Side::Upstream),
+                };
+                Err(Failed {
+                    error: Error {
+                        failure,
+                        side,
+                        evidence: evidence(None, error.to_string()),
+                    },
+                    request: None,
+                })
+            }
+            Err(_) => {
+                let over = deadlines.total.expired(Instant::now());
+                let failure = if over {
+                    Failure::Deadline
+                } else {
+                    Failure::HeaderTimeout
+                };
+                let evidence = evidence(None, "no answer in time".to_owned());
+                Err(Failed {
+                    error: Error {
+                        failure,
+                        side: Side::Upstream,
+                        evidence,
+                    },
+                    request: None,
+                })
+            }
+        }
+    }
+
+    /// A kept connection that still lives, or a new one.
+    async fn checkout(
+        &self,
+        gateway: &Arc<GatewayConfig>,
+        deadlines: &Deadlines,
+        now: Instant,
+    ) -> Result<(Lease, HeaderValue), ConnectError> {
+        let (tls, authority) = self.pool(gateway)?;
+        while let Some(mut conn) = self.pop(&gateway.name) {
+            if now.duration_since(conn.since) >= PROBE_AFTER {
+                // Lets the reactor deliver an end of stream that already lies in the kernel.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            }
+            if now < conn.retire
+                && now.duration_since(conn.since) < gateway.pool.idle
+                && conn.sender.ready().await.is_ok()
+            {
+                return Ok((self.lease(&gateway.name, conn), authority));
+            }
+        }
+        let limit = deadlines
+            .total
+            .within(now, gateway.pool.connect_timeout)
+            .unwrap_or(gateway.pool.connect_timeout);
+        match tokio::time::timeout(limit, self.connect(gateway, tls)).await {
+            Ok(conn) => Ok((self.lease(&gateway.name, conn?), authority)),
+            Err(_) => Err(ConnectError {
+                failure: Failure::Connect,
+                note: format!("no connection within {limit:?}"),
+            }),
+        }
+    }
+
+    fn lease(&self, name: &str, conn: Conn) -> Lease {
+        if let Some(pool) = self.inner.pools.borrow_mut().get_mut(name) {
+            pool.active += 1;
+        }
+        Lease {
+            inner: Rc::clone(&self.inner),
+            name: name.to_owned(),
+            conn: Some(conn),
+        }
+    }
+
+    /// The pool of a gateway. A gateway whose settings changed starts afresh; one that did not keeps its connections
+    /// over a reload.
+    fn pool(
+        &self,
+        gateway: &Arc<GatewayConfig>,
+    ) -> Result<(Option<Arc<rustls::ClientConfig>>, HeaderValue), ConnectError> {
+        let mut pools = self.inner.pools.borrow_mut();
+        if let Some(pool) = pools.get(&gateway.name)
+            && (Arc::ptr_eq(&pool.gateway, gateway) || pool.gateway == *gateway)
+        {
+            return Ok((pool.tls.clone(), pool.authority.clone()));
+        }
+        let tls = tls_config(&gateway.endpoint)?;
+        let authority = authority(&gateway.endpoint)?;
+        let pool = Pool {
+            gateway: Arc::clone(gateway),
+            tls: tls.clone(),
+            authority: authority.clone(),
+            idle: Vec::new(),
+            opened: 0,
+            active: 0,
+        };
+        pools.insert(gateway.name.clone(), pool);
+        Ok((tls, authority))
+    }
+
+    fn pop(&self, name: &str) -> Option<Conn> {
+        self.inner.pools.borrow_mut().get_mut(name)?.idle.pop()
+    }
+
+    async fn connect(
+        &self,
+        gateway: &GatewayConfig,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Result<Conn, ConnectError> {
+        let endpoint = &gateway.endpoint;
+        let mut last = None;
+        for address in self.addresses(endpoint).await? {
+            match open(endpoint, tls.as_ref(), address).await {
+                Ok(stream) => return self.handshake(gateway, stream).await,
+                Err(error) => {
+                    self.inner
+                        .names
+                        .borrow_mut()
+                        .demote(&endpoint.host, endpoint.port, address);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or(ConnectError {
+            failure: Failure::Dns,
+            note: format!("{} has no address", endpoint.host),
+        }))
+    }
+
+    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<std::net::SocketAddr>, ConnectError> {
+        if !endpoint.addresses.is_empty() {
+            return Ok(endpoint.addresses.clone());
+        }
+        let now = Instant::now();
+        if let Some(known) = self.inner.names.borrow().fresh(&endpoint.host, endpoint.port, now) {
+            return Ok(known);
+        }
+        match lookup(endpoint).await {
+            Ok(found) => {
+                self.inner
+                    .names
+                    .borrow_mut()
+                    .learn(&endpoint.host, endpoint.port, found.clone(), now);
+                Ok(found)
+            }
+            Err(error) => self
+                .inner
+                .names
+                .borrow()
+                .stale(&endpoint.host, endpoint.port)
+                .ok_or(error),
+        }
+    }
+
+    async fn handshake(&self, gateway: &GatewayConfig, stream: Stream) -> Result<Conn, ConnectError> {
+        let counters = Rc::new(Counters::default());
+        let sender = match stream {
+            Stream::Tls(stream) => drive(Counted::new(*stream, Rc::clone(&counters))).await,
+            Stream::Plain(stream) => drive(Counted::new(stream, Rc::clone(&counters))).await,
+        }
+        .map_err(|error| ConnectError {
+            failure: Failure::Connect,
+            note: error.to_string(),
+        })?;
+        if let Some(pool) = self.inner.pools.borrow_mut().get_mut(&gateway.name) {
+            pool.opened += 1;
+        }
+        let now = Instant::now();
+        let age = gateway.pool.max_age.mul_f64(0.8 + 0.4 * crate::resilience::jitter());
+        Ok(Conn {
+            sender,
+            counters,
+            retire: now + age,
+            since: now,
+            used: false,
+        })
+    }
+}
+
+async fn drive<S>(transport: Counted<S>) -> Result<Sender, hyper::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(transport))
+        .await?;
+    tokio::task::spawn_local(async move {
+        // Whoever waits for the answer gets the error; a connection that ends idle concerns nobody.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to a gateway ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn nothing_sent(started: Instant, note: String) -> Evidence {
+    Evidence {
+        progress: Progress::Nothing,
+        bytes_sent: 0,
+        bytes_received: 0,
+        reused: false,
+        http2: false,
+        refused_by_peer: false,
+        status: None,
+        note,
+        took: started.elapsed(),
+    }
+}
+
+/// What `Host` says: the configured host, with the port where it is not the scheme's own (RFC 9110 7.2).
+fn authority(endpoint: &Endpoint) -> Result<HeaderValue, ConnectError> {
+    let usual = if endpoint.tls { 443 } else { 80 };
+    let host = if endpoint.host.contains(':') {
+        format!("[{}]", endpoint.host)
+    } else {
+        endpoint.host.clone()
+    };
+    let text = if endpoint.port == usual {
+        host
+    } else {
+        format!("{host}:{}", endpoint.port)
+    };
+    HeaderValue::from_str(&text).map_err(|error| ConnectError {
+        failure: Failure::Dns,
+        note: error.to_string(),
+    })
+}
+
+/// The target with the endpoint's base path before it; `None` when there is nothing to change.
+fn with_base(endpoint: &Endpoint, uri: &Uri) -> Option<Uri> {
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if endpoint.base_path.is_empty() && uri.authority().is_none() {
+        return None;
+    }
+    let target = format!("{}{target}", endpoint.base_path);
+    PathAndQuery::try_from(target).ok().map(Uri::from)
+}
+
+fn set_host(headers: &mut http::HeaderMap, authority: HeaderValue) {
+    headers.insert(header::HOST, authority);
+}

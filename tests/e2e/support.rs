@@ -1,0 +1,6 @@
+//! What every test of the whole binary needs: the binary itself, certificates, scripted gateways, and raw clients.
+
+pub mod gateway;
+pub mod sentinel;
+pub mod tls;
+pub mod wire;
