@@ -196,10 +196,10 @@ impl Books {
             if effect.units <= 0 {
                 violations.push(format!("{name}: an effect of {} units", effect.units));
             }
-            if position.held < 0 {
+            if position.held < 0 && matches!(effect.kind, Kind::Capture | Kind::Void) {
                 violations.push(format!("{name}: more captured or released than held"));
             }
-            if position.refunded > position.captured {
+            if position.refunded > position.captured && effect.kind == Kind::Refund {
                 violations.push(format!("{name}: more refunded than captured"));
             }
             if effect.currency != position.currency || effect.exponent != position.exponent {
