@@ -10,8 +10,6 @@
 //! 5. The answer streams back unchanged; an answer of Sentinel's own has the shape of the gateway's errors
 //!    ([`gateway::errors`]).
 //!
-//! Folders are rooms with one purpose; which room may use which is a table in `tests/e2e/architecture.rs`, which
-//! enforces it.
 
 pub mod admin;
 pub mod app;
@@ -23,5 +21,6 @@ pub mod money;
 pub mod proxy;
 pub mod resilience;
 pub mod route;
+pub mod sandbox;
 pub mod telemetry;
 pub mod upstream;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::outcome::Decline;
-use crate::money::Amount;
+use crate::config::model::Dialect;
+use crate::money::{Amount, Currency};
 
 /// What a request means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub enum Request {
         target: Target,
         /// How much, or all that is left.
         amount: Option<Amount>,
+        /// How much in the dialect's minor units, where a request names no currency (Stripe) and the payment's own is
+        /// meant: [`Request::in_currency`] makes an amount of it.
+        units: Option<i64>,
         /// Whether the rest of the authorisation is released.
         last: bool,
     },
@@ -85,6 +89,8 @@ pub enum Request {
         target: Target,
         /// How much, or all that is left.
         amount: Option<Amount>,
+        /// As in a capture.
+        units: Option<i64>,
         /// The merchant's reason, when the dialect carries one.
         reason: Option<String>,
         /// The merchant's reference for the refund.
@@ -104,6 +110,20 @@ pub enum Request {
     },
     /// List payments, or refunds of one payment.
     List(ListFilter),
+}
+
+impl Request {
+    /// Gives a capture or refund that names no currency the payment's own. It must be called before such a request is
+    /// encoded: an encoder that finds bare units refuses them.
+    pub fn in_currency(&mut self, dialect: Dialect, currency: Currency) -> Result<(), Refusal> {
+        if let Self::Capture { amount, units, .. } | Self::Refund { amount, units, .. } = self
+            && let Some(bare) = units.take()
+        {
+            let read = Amount::from_minor(dialect, bare, currency.code());
+            *amount = Some(read.map_err(|error| Refusal::Amount(error.to_string()))?);
+        }
+        Ok(())
+    }
 }
 
 /// A payment's ids, as far as the speaker knows them. Before a request is encoded for the owner, `payment` is the
