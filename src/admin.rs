@@ -75,7 +75,7 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
     if request.method() != Method::GET && request.method() != Method::HEAD {
         if let Some(origin) = request.headers().get(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or("");
-            if !origin.split_once("://").is_some_and(|(_, named)| named == host) {
+            if origin.split_once("://").is_none_or(|(_, named)| named != host) {
                 return problem(StatusCode::FORBIDDEN, "the request comes from another site");
             }
         }

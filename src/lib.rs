@@ -9,7 +9,6 @@
 //! 4. [`upstream`] counts the bytes it hands to the transport: a failure says whether the gateway may have the request.
 //! 5. The answer streams back unchanged; an answer of Sentinel's own has the shape of the gateway's errors
 //!    ([`gateway::errors`]).
-//!
 
 pub mod admin;
 pub mod app;
