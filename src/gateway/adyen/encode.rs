@@ -24,6 +24,9 @@ const NO_RETURN: &str = "https://return.invalid/";
 pub(super) fn request(request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
     match request {
         Request::Pay(pay) => post(account, "payments", self::pay(pay, account)?),
+        Request::Capture { units: Some(_), .. } | Request::Refund { units: Some(_), .. } => {
+            Err(Refusal::Amount("its currency is not known".to_owned()))
+        }
         Request::Capture { target, amount, .. } => {
             let mut body = modification(account)?;
             body.insert("amount".to_owned(), wire(left(*amount, target)?)?);

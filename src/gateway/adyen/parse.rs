@@ -95,6 +95,7 @@ pub(super) fn request(
             Ok(Request::Capture {
                 target: target(&recognised.object),
                 amount,
+                units: None,
                 last: true,
             })
         }
@@ -117,6 +118,7 @@ pub(super) fn request(
             Ok(Request::Refund {
                 target: target(&recognised.object),
                 amount,
+                units: None,
                 reason: reason.as_deref().and_then(refund_reason).map(str::to_owned),
                 reference,
                 metadata: IndexMap::new(),
