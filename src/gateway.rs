@@ -4,6 +4,7 @@
 //! the gateway, reads the gateway's answer into an [`Observation`], and renders answers in its own shape. It opens no
 //! connection, reads no clock and keeps no state; whatever it needs comes in as an argument.
 
+pub mod adyen;
 pub mod canonical;
 pub mod errors;
 pub mod idempotency;
