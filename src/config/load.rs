@@ -88,12 +88,17 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Problem>> {
     let raw: raw::File = match serde_yaml::from_value(value) {
         Ok(raw) => raw,
         Err(_) => {
-            // The value has lost its places; the text still has them. Variables are then unexpanded, which types of
-            // fields can tell apart only rarely, and the message says which field it is.
-            match serde_yaml::from_str::<raw::File>(text) {
-                Err(error) => return Err(vec![of_yaml(file, &error)]),
-                Ok(raw) => raw,
-            }
+            // The value has lost its places, and its error may quote a secret; the text has places and no secrets. What
+            // the text alone would give is never used: its variables are not expanded, so a token would be its own name.
+            return Err(match serde_yaml::from_str::<raw::File>(text) {
+                Err(error) => vec![of_yaml(file, &error)],
+                Ok(_) => vec![Problem {
+                    file: file.to_owned(),
+                    place: None,
+                    path: String::new(),
+                    message: "a bare number or true/false stands where text is expected: put it in quotes".into(),
+                }],
+            });
         }
     };
     let config = reader.config(raw);
@@ -656,6 +661,17 @@ routes:
                 .any(|problem| problem.contains("s.yaml:11:7: routes[0].timeouts.total")),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn a_text_whose_variables_are_not_expanded_is_never_run_by() {
+        // A bare number as a name is text to one way of reading YAML and not to the other.
+        let text = GOOD.replace("checkout", "1") + "admin: { token: '${PATH}' }\n";
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("in quotes"), "{found:#?}");
+        let quoted = parse(Path::new("s.yaml"), &text.replace("name: 1", "name: '1'")).unwrap();
+        assert_eq!(quoted.admin.token, std::env::var("PATH").ok());
     }
 
     #[test]
