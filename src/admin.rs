@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -40,6 +40,7 @@ fn router(control: Arc<Control>) -> Router {
             "/reloads",
             get(async |State(control): State<Arc<Control>>| Json(control.reloads())),
         )
+        .route("/log", get(log).post(switch_log))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .route("/breakers/{route}/{gateway}/{command}", post(breaker))
@@ -122,7 +123,7 @@ async fn ready(State(control): State<Arc<Control>>) -> Response {
 async fn metrics(State(control): State<Arc<Control>>) -> Response {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        control.metrics().text(),
+        control.scrape(),
     )
         .into_response()
 }
@@ -184,6 +185,26 @@ async fn breakers(State(control): State<Arc<Control>>) -> Json<Value> {
         .map(|route| json!({ "route": route.config.name, "gateway": route.gateway.name, "breaker": route.breaker.snapshot(now) }))
         .collect();
     Json(Value::Array(breakers))
+}
+
+async fn log(State(control): State<Arc<Control>>) -> Json<Value> {
+    let (level, access) = control.log_settings();
+    Json(json!({ "level": level, "access": access }))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogSwitch {
+    level: Option<String>,
+    access: Option<bool>,
+}
+
+/// `POST /log?level=debug&access=true`: until the next reload or restart.
+async fn switch_log(State(control): State<Arc<Control>>, Query(switch): Query<LogSwitch>) -> Response {
+    match control.switch_log(switch.level.as_deref(), switch.access) {
+        Ok(()) => log(State(control)).await.into_response(),
+        Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+    }
 }
 
 async fn reload(State(control): State<Arc<Control>>) -> Response {

@@ -48,9 +48,10 @@ pub enum AppError {
 /// Before anything was accepted: configuration, addresses. Later trouble is logged, not returned.
 pub fn run(file: &Path) -> Result<(), AppError> {
     let config = load(file).map_err(AppError::Config)?;
-    telemetry::init(&config.log).map_err(AppError::Internal)?;
-    crate::upstream::warm_up();
     let metrics = Arc::new(Metrics::new().map_err(|error| AppError::Internal(error.to_string()))?);
+    let logging = telemetry::log::init(&config.log, metrics.log_dropped.clone());
+    let logging = Arc::new(logging.map_err(|error| AppError::Internal(error.to_string()))?);
+    crate::upstream::warm_up();
     let addresses = data_listeners(&config);
     let workers = config.workers;
     let (shutdown, admission, admin) = (
@@ -94,6 +95,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         file.to_owned(),
         Arc::clone(&runtime),
         Arc::clone(&metrics),
+        logging,
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {

@@ -25,6 +25,9 @@ use crate::resilience::breaker::{self, Report, Verdict};
 use crate::resilience::retry::{self, Arrival, Attempt, Method, Skip};
 use crate::resilience::{Deadline, jitter};
 use crate::telemetry::Metrics;
+use crate::telemetry::event::{AttemptFinished, HeadRejected, RequestShed};
+use crate::telemetry::labels::Kind;
+use crate::telemetry::trace::{self, TraceContext};
 use crate::upstream::{Client, Deadlines, Evidence, Failure, Sent, Side};
 use body::{Account, Body};
 use reason::Reason;
@@ -71,33 +74,51 @@ impl Proxy {
                 Err(violation) => (Reason::BadRequest, violation.code()),
                 Ok(()) => (Reason::NoRoute, ""),
             };
-            self.metrics.unrouted.with_label_values(&[reason.label()]).inc();
-            return own(crate::config::model::Dialect::Custom, "", reason, detail);
+            HeadRejected {
+                metrics: &self.metrics,
+                reason: reason.label(),
+                detail,
+            }
+            .emit();
+            return own(crate::config::model::Dialect::Custom, "", reason, detail, None);
         };
         let route = Arc::clone(&runtime.routes[matched.index]);
+        let trace = TraceContext::of(request.headers());
+        let mut account = Account::new(Arc::clone(&route), request.method(), path, trace, started);
         if let Err(violation) = checked {
-            return refuse(&route, Reason::BadRequest, violation.code());
+            return refuse(account, Reason::BadRequest, violation.code());
         }
         if http2 && let Some(target) = request.uri().path_and_query().cloned() {
             *request.uri_mut() = http::Uri::from(target);
         }
         if matched.prefix_len > 0 && !strip_prefix(&mut request, matched.prefix_len) {
-            return refuse(&route, Reason::BadRequest, "target");
+            return refuse(account, Reason::BadRequest, "target");
         }
         if headers::strip_request(request.headers_mut()).is_err() {
-            return refuse(&route, Reason::BadRequest, "connection_option");
+            return refuse(account, Reason::BadRequest, "connection_option");
         }
+        trace::keep_baggage_home(request.headers_mut());
 
         // 2. Is there a place for it?
         let deadline = Deadline::after(started, route.config.timeouts.total);
-        let place = match route.protection.limit.enter(&deadline).await {
-            Ok(place) => place,
-            Err(shed) => {
-                route.metrics.shed(shed.name());
-                return refuse(&route, Reason::Overloaded, shed.name());
+        match route.protection.limit.try_enter() {
+            Some(place) => account.admitted(place),
+            None => {
+                let began = Instant::now();
+                match route.protection.limit.enter(&deadline).await {
+                    Ok(place) => account.admitted(place),
+                    Err(shed) => {
+                        RequestShed {
+                            route: &route.metrics,
+                            reason: shed.name(),
+                        }
+                        .emit();
+                        return refuse(account, Reason::Overloaded, shed.name());
+                    }
+                }
+                account.waited(began.elapsed());
             }
-        };
-        let account = Account::new(Arc::clone(&route), place, started);
+        }
 
         // 3. Forward; again only what provably never arrived, or is safe by its method.
         let deadlines = Deadlines {
@@ -106,7 +127,6 @@ impl Proxy {
             total: deadline,
         };
         let method = Method::of(request.method().as_str());
-        let mut waited = Duration::ZERO;
         let mut retries = 0;
         // A safe request without a body can be sent again whatever happened to it.
         let again = (method == Method::Safe && http_body::Body::is_end_stream(request.body()))
@@ -115,7 +135,7 @@ impl Proxy {
         let mut next = Some(request.map(body::Request::Streaming));
         loop {
             let Some(request) = next.take() else {
-                return refuse(&route, Reason::Internal, "no_request");
+                return refuse(account, Reason::Internal, "no_request");
             };
             let sent_at = Instant::now();
             let permit = match route.breaker.admit(sent_at, breaker::Probing::Allowed) {
@@ -126,7 +146,8 @@ impl Proxy {
                     permit
                 }
                 Err(refused) => {
-                    let mut answer = refuse(&route, Reason::CircuitOpen, refused.state.name());
+                    route.at_gateway.rejected();
+                    let mut answer = refuse(account, Reason::CircuitOpen, refused.state.name());
                     let seconds = refused.retry_in.as_secs().max(1).to_string();
                     answer
                         .headers_mut()
@@ -134,10 +155,11 @@ impl Proxy {
                     return answer;
                 }
             };
-            let kind = if retries == 0 { "first" } else { "retry" };
+            let kind = if retries == 0 { Kind::First } else { Kind::Retry };
+            account.attempt();
             let result = self.client.forward(&route.gateway, request, &deadlines).await;
             let took = sent_at.elapsed();
-            waited += took;
+            account.waited(took);
             let (failure, evidence, side, back) = match result {
                 Ok((response, _)) => {
                     let status = response.status().as_u16();
@@ -154,20 +176,19 @@ impl Proxy {
                     ) {
                         route.transition(&transition);
                     }
-                    route.attempt(kind, "answered");
+                    route.at_gateway.attempt(kind, "answered", took);
                     let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());
                     if let Some(template) = repeat
                         && let Ok(pause) = self.may_retry(&route, method, Arrival::Possible, retries, &deadline)
                     {
                         retries += 1;
+                        account.waited(pause);
                         tokio::time::sleep(pause).await;
                         next = rebuild(template);
                         continue;
                     }
                     route.protection.budget.deposit(Instant::now());
-                    route.metrics.forwarded(status);
-                    let overhead = started.elapsed().saturating_sub(waited);
-                    route.metrics.overhead.observe(overhead.as_secs_f64());
+                    account.answered(status, "forwarded");
                     let (mut parts, incoming) = response.into_parts();
                     headers::strip_response(&mut parts.headers);
                     return Response::from_parts(parts, Body::forwarded(incoming, account));
@@ -190,11 +211,17 @@ impl Proxy {
             }
             let sent = evidence.sent();
             let reason = Reason::Upstream(failure, sent);
-            route.attempt(kind, reason.label());
-            tracing::info!(
-                route = %route.config.name, gateway = %route.gateway.name, reason = reason.label(), ?sent,
-                bytes_sent = evidence.bytes_sent, note = %evidence.note, "attempt failed"
-            );
+            AttemptFinished {
+                at: &route.at_gateway,
+                kind,
+                result: reason.label(),
+                took,
+                sent: outcome_word(sent),
+                bytes_sent: evidence.bytes_sent,
+                note: &evidence.note,
+                trace: Some(trace),
+            }
+            .emit();
             let request = match (back, template.as_ref()) {
                 (Some(request), _) => Some(*request),
                 (None, Some(template)) => rebuild(template),
@@ -210,6 +237,7 @@ impl Proxy {
                 Some(request) => match self.may_retry(&route, method, arrival, retries, &deadline) {
                     Ok(pause) => {
                         retries += 1;
+                        account.waited(pause);
                         tokio::time::sleep(pause).await;
                         next = Some(request);
                         continue;
@@ -218,7 +246,7 @@ impl Proxy {
                 },
             }
             route.protection.budget.deposit(Instant::now());
-            return refuse(&route, reason, "");
+            return refuse(account, reason, "");
         }
     }
 
@@ -293,14 +321,29 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// An answer of Sentinel's own on a route, counted.
-fn refuse(route: &RouteState, reason: Reason, detail: &str) -> Response<Body> {
-    route.metrics.own(reason.status().as_u16(), reason.label());
-    own(route.config.dialect, &route.gateway.name, reason, detail)
+/// An answer of Sentinel's own on a route.
+fn refuse(mut account: Account, reason: Reason, detail: &str) -> Response<Body> {
+    account.answered(reason.status().as_u16(), reason.label());
+    let (dialect, gateway) = account.speaks();
+    own(dialect, &gateway, reason, detail, Some(account))
+}
+
+/// The word for arrival in headers and logs.
+const fn outcome_word(sent: Sent) -> &'static str {
+    match sent {
+        Sent::No => "not_sent",
+        Sent::Maybe => "unknown",
+    }
 }
 
 /// An answer of Sentinel's own: in the dialect's shape, with `Proxy-Status` (RFC 9209) and what is known of arrival.
-fn own(dialect: crate::config::model::Dialect, gateway: &str, reason: Reason, detail: &str) -> Response<Body> {
+fn own(
+    dialect: crate::config::model::Dialect,
+    gateway: &str,
+    reason: Reason,
+    detail: &str,
+    account: Option<Account>,
+) -> Response<Body> {
     let error = OwnError {
         status: reason.status(),
         code: reason.label(),
@@ -313,15 +356,12 @@ fn own(dialect: crate::config::model::Dialect, gateway: &str, reason: Reason, de
     let details = if detail.is_empty() { reason.label() } else { detail };
     status.push_str(&format!("; details=\"{details}\""));
     parts.headers.insert("proxy-status", headers::value(&status));
-    let outcome = match reason.sent() {
-        Sent::No => "not_sent",
-        Sent::Maybe => "unknown",
-    };
+    let outcome = outcome_word(reason.sent());
     parts.headers.insert("sentinel-outcome", headers::value(outcome));
     if parts.status == StatusCode::BAD_REQUEST {
         parts.headers.insert(header::CONNECTION, headers::value("close"));
     }
-    Response::from_parts(parts, Body::own(bytes))
+    Response::from_parts(parts, Body::own(bytes, account))
 }
 
 /// An id by which a person finds this answer in the log: 16 letters and digits.

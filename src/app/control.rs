@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::data_listeners;
 use crate::config::load::load;
 use crate::proxy::runtime::Runtime;
-use crate::telemetry::Metrics;
+use crate::telemetry::event::Reloaded;
+use crate::telemetry::log::LogError;
+use crate::telemetry::{Logging, Metrics};
 
 /// How many reloads are remembered.
 const HISTORY: usize = 32;
@@ -38,6 +40,7 @@ pub struct Control {
     file: PathBuf,
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
+    logging: Arc<Logging>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -48,13 +51,15 @@ pub struct Control {
 
 impl Control {
     /// For a configuration that has just been loaded.
-    pub fn new(file: PathBuf, runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(file: PathBuf, runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>, logging: Arc<Logging>) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
+        metrics.config_in_force(&runtime.load().config.hash);
         let looked_at = std::fs::read(&file).ok();
         Self {
             file,
             runtime,
             metrics,
+            logging,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -68,9 +73,29 @@ impl Control {
         self.runtime.load_full()
     }
 
-    /// The metrics.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// The metrics, with the values that nobody sets while requests run brought up to date.
+    pub fn scrape(&self) -> String {
+        let now = Instant::now();
+        for route in &self.runtime.load().routes {
+            let left = route.protection.budget.remaining(now);
+            route.metrics.retry_budget.set(i64::from(left));
+            let waiting = route.protection.limit.waiting();
+            route.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+        self.metrics.text()
+    }
+
+    /// Switches the log's level and the access log, until the next reload; `None` leaves one as it is.
+    ///
+    /// # Errors
+    /// When the level is not one.
+    pub fn switch_log(&self, level: Option<&str>, access: Option<bool>) -> Result<(), LogError> {
+        self.logging.switch(level, access)
+    }
+
+    /// The log's level, and whether there is an access log.
+    pub fn log_settings(&self) -> (String, bool) {
+        self.logging.settings()
     }
 
     /// Whether new requests are welcome.
@@ -128,7 +153,7 @@ impl Control {
                     ),
                     ("workers", config.workers != before.config.workers),
                     ("admission", config.admission != before.config.admission),
-                    ("log", config.log != before.config.log),
+                    ("log.json", config.log.json != before.config.log.json),
                     ("shutdown", config.shutdown != before.config.shutdown),
                 ];
                 let problems: Vec<String> = fixed
@@ -142,15 +167,21 @@ impl Control {
                     Runtime::build(config, Some(&before), &self.metrics)
                         .map_err(|problem| vec![problem])
                         .map(|built| {
+                            if let Err(error) =
+                                self.switch_log(Some(&built.config.log.level), Some(built.config.log.access))
+                            {
+                                tracing::error!(%error, "the log keeps its level");
+                            }
                             let gone = before.routes.iter().map(|route| &route.config.name);
                             for name in gone.filter(|name| built.routes.iter().all(|route| route.config.name != **name))
                             {
                                 self.metrics.forget_route(name);
                             }
+                            let gone = before.config.gateways.keys();
+                            for name in gone.filter(|name| !built.config.gateways.contains_key(*name)) {
+                                self.metrics.forget_gateway(name);
+                            }
                             self.runtime.store(Arc::new(built));
-                            self.metrics
-                                .reloaded_at
-                                .set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
                             "applied"
                         })
                 } else {
@@ -162,7 +193,6 @@ impl Control {
             Ok(result) => (result, Vec::new()),
             Err(problems) => ("rejected", problems),
         };
-        self.metrics.reloads.with_label_values(&[result]).inc();
         let hash = self.runtime.load().config.hash.clone();
         let reload = Reload {
             at: unix_now(),
@@ -171,11 +201,15 @@ impl Control {
             hash,
             problems,
         };
-        if result == "rejected" {
-            tracing::error!(trigger, problems = ?reload.problems, "the new configuration was rejected; the old one stays in force");
-        } else {
-            tracing::info!(trigger, result, hash = %reload.hash, "configuration reloaded");
+        Reloaded {
+            metrics: &self.metrics,
+            trigger,
+            result,
+            hash: &reload.hash,
+            problems: &reload.problems,
+            at: reload.at,
         }
+        .emit();
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if history.len() == HISTORY {
             history.remove(0);

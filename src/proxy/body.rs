@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -10,7 +11,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::runtime::RouteState;
+use crate::config::model::Dialect;
 use crate::resilience::limit::Place;
+use crate::telemetry::event::{self, RequestFinished};
+use crate::telemetry::trace::TraceContext;
 use crate::upstream;
 
 /// What is sent to a gateway.
@@ -70,11 +74,11 @@ impl Body {
         }
     }
 
-    /// Bytes that Sentinel wrote.
-    pub fn own(bytes: Bytes) -> Self {
+    /// Bytes that Sentinel wrote; for a request that reached a route, with its account.
+    pub fn own(bytes: Bytes, account: Option<Account>) -> Self {
         Self {
             inner: Inner::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            _account: None,
+            _account: account,
         }
     }
 }
@@ -105,23 +109,76 @@ impl http_body::Body for Body {
     }
 }
 
-/// A request in flight: its place in the limit, and its duration. Closed by being dropped, which is when the answer has
-/// ended, however it ended.
+/// A request in flight, from its head to the end of its answer. Closed by being dropped, which is when the answer has
+/// ended, however it ended: that is when the request is counted and logged, so none is missed.
 #[derive(Debug)]
 pub struct Account {
     route: Arc<RouteState>,
     started: Instant,
-    _place: Place,
+    place: Option<Place>,
+    method: http::Method,
+    /// The path, when there is an access log to show it.
+    path: Option<String>,
+    trace: TraceContext,
+    /// Time that was somebody else's: the gateway's, the queue's, a pause before a retry.
+    waited: Duration,
+    attempts: u32,
+    status: u16,
+    outcome: &'static str,
+    overhead: Option<Duration>,
 }
 
 impl Account {
     /// Opens one.
-    pub fn new(route: Arc<RouteState>, place: Place, started: Instant) -> Self {
+    pub fn new(
+        route: Arc<RouteState>,
+        method: &http::Method,
+        path: &str,
+        trace: TraceContext,
+        started: Instant,
+    ) -> Self {
         route.metrics.inflight.inc();
         Self {
             route,
             started,
-            _place: place,
+            place: None,
+            method: method.clone(),
+            path: event::access_log().then(|| path.to_owned()),
+            trace,
+            waited: Duration::ZERO,
+            attempts: 0,
+            status: 0,
+            outcome: "cancelled",
+            overhead: None,
+        }
+    }
+
+    /// The dialect that the application speaks, and the gateway's name: for answers of Sentinel's own.
+    pub fn speaks(&self) -> (Dialect, String) {
+        (self.route.config.dialect, self.route.gateway.name.clone())
+    }
+
+    /// It got its place in the limit.
+    pub fn admitted(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// This much time was not Sentinel's own.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// An attempt begins.
+    pub fn attempt(&mut self) {
+        self.attempts += 1;
+    }
+
+    /// The head of its answer is there: `forwarded`, or why Sentinel answers itself.
+    pub fn answered(&mut self, status: u16, outcome: &'static str) {
+        self.status = status;
+        self.outcome = outcome;
+        if self.attempts > 0 {
+            self.overhead = Some(self.started.elapsed().saturating_sub(self.waited));
         }
     }
 }
@@ -131,7 +188,21 @@ impl Drop for Account {
         let now = Instant::now();
         let took = now.duration_since(self.started);
         self.route.metrics.inflight.dec();
-        self.route.metrics.duration.observe(took.as_secs_f64());
-        self.route.protection.limit.observe(took, now);
+        if self.route.config.limits.adaptive && self.place.is_some() {
+            self.route.protection.limit.observe(took, now);
+        }
+        RequestFinished {
+            route: &self.route.metrics,
+            method: self.method.as_str(),
+            status: self.status,
+            outcome: self.outcome,
+            took,
+            overhead: self.overhead,
+            gateway: &self.route.gateway.name,
+            path: self.path.as_deref().unwrap_or(""),
+            attempts: self.attempts,
+            trace: Some(self.trace),
+        }
+        .emit();
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use crate::config::model::{Config, GatewayConfig, Route};
-use crate::resilience::breaker::{State, Transition};
+use crate::resilience::breaker::Transition;
 use crate::resilience::{Breaker, Protection};
 use crate::route::Table;
-use crate::telemetry::{Metrics, RouteMetrics};
+use crate::telemetry::event::BreakerChanged;
+use crate::telemetry::{GatewayMetrics, Metrics, RouteMetrics};
 
 /// A snapshot. Requests in flight finish under the one they began with.
 #[derive(Debug)]
@@ -34,8 +34,9 @@ pub struct RouteState {
     /// The breaker towards the gateway.
     pub breaker: Arc<Breaker>,
     /// Metrics.
-    pub metrics: RouteMetrics,
-    answered: IntCounter,
+    pub metrics: Arc<RouteMetrics>,
+    /// Metrics at the gateway.
+    pub at_gateway: Arc<GatewayMetrics>,
 }
 
 impl Runtime {
@@ -74,14 +75,15 @@ impl Runtime {
                 .cloned()
                 .ok_or_else(|| format!("route {} has no breaker", route.name))?;
             let metrics = metrics.route(&route.name);
-            let answered = metrics.attempt(name, "first", "answered");
+            let at_gateway = metrics.gateway(name);
+            at_gateway.set_state(breaker.state().gauge());
             routes.push(Arc::new(RouteState {
                 config: Arc::clone(route),
                 gateway,
                 protection,
                 breaker,
                 metrics,
-                answered,
+                at_gateway,
             }));
         }
         let table = Table::new(&config.routes, config.listeners.shared);
@@ -90,28 +92,17 @@ impl Runtime {
 }
 
 impl RouteState {
-    /// Counts an attempt; the usual one without looking up its labels.
-    pub fn attempt(&self, kind: &'static str, result: &'static str) {
-        if (kind, result) == ("first", "answered") {
-            self.answered.inc();
-        } else {
-            self.metrics.attempt(&self.gateway.name, kind, result).inc();
-        }
-    }
-
     /// Tells of a breaker's change.
     pub fn transition(&self, transition: &Transition) {
-        let level = match transition.to {
-            State::Closed | State::ForcedClosed => 0,
-            State::HalfOpen => 1,
-            State::Open | State::ForcedOpen => 2,
-        };
-        self.metrics.transition(
-            &self.gateway.name,
-            transition.from.name(),
-            transition.to.name(),
-            transition.reason.name(),
-            level,
-        );
+        BreakerChanged {
+            at: &self.at_gateway,
+            from: transition.from.name(),
+            to: transition.to.name(),
+            reason: transition.reason.name(),
+            level: transition.to.gauge(),
+            open_for: transition.open_for,
+            note: transition.note.as_deref(),
+        }
+        .emit();
     }
 }

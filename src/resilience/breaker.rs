@@ -57,12 +57,12 @@ impl State {
         }
     }
 
-    /// The value of the `breaker_state` gauge: 0 closed, 1 open, 2 half-open.
+    /// The value of the `breaker_state` gauge: 0 closed, 1 half-open, 2 open.
     pub const fn gauge(self) -> i64 {
         match self {
             Self::Closed | Self::ForcedClosed => 0,
-            Self::Open | Self::ForcedOpen => 1,
-            Self::HalfOpen => 2,
+            Self::HalfOpen => 1,
+            Self::Open | Self::ForcedOpen => 2,
         }
     }
 }

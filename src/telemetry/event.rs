@@ -1,0 +1,554 @@
+//! What happens, as types: emitting one writes its log line and counts its metric, so that the two agree.
+//!
+//! Words (`outcome`, `reason`, `result`) are the names of the closed enums of the rooms that emit; this room is below
+//! them and does not know the enums. Paths come without their query. An idempotency key is only ever a [`KeyHash`].
+
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::labels::Kind;
+use super::log::ACCESS;
+use super::metrics::Metrics;
+use super::route::{GatewayMetrics, RouteMetrics};
+use super::trace::TraceContext;
+
+/// An idempotency key as it may be logged: the first 64 bits of its SHA-256. Enough to find a key that one knows, not
+/// enough to use one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    /// Of a key.
+    pub fn of(key: &str) -> Self {
+        let digest = Sha256::digest(key.as_bytes());
+        Self(digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn ms(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Whether anybody will see [`RequestFinished`]'s line: ask before making its strings.
+pub fn access_log() -> bool {
+    tracing::enabled!(target: ACCESS, tracing::Level::INFO)
+}
+
+/// A request's answer ended, however it ended. One a request.
+#[derive(Debug)]
+pub struct RequestFinished<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Its method.
+    pub method: &'a str,
+    /// The status the application got; 0 when it left before there was one.
+    pub status: u16,
+    /// `forwarded`, or why Sentinel answered itself, or `cancelled`.
+    pub outcome: &'static str,
+    /// The whole of it.
+    pub took: Duration,
+    /// Sentinel's own part, up to the head of the answer, where a gateway answered.
+    pub overhead: Option<Duration>,
+    /// The gateway that answered or failed last.
+    pub gateway: &'a str,
+    /// The path without query; only looked at for the access log.
+    pub path: &'a str,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Its trace.
+    pub trace: Option<TraceContext>,
+}
+
+impl RequestFinished<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.answered(self.method, self.status, self.outcome);
+        self.route.finished(self.outcome, self.took);
+        if let Some(overhead) = self.overhead {
+            self.route.overhead.observe(overhead.as_secs_f64());
+        }
+        tracing::info!(
+            target: ACCESS,
+            route = self.route.name(),
+            method = self.method,
+            path = self.path,
+            status = self.status,
+            outcome = self.outcome,
+            gateway = self.gateway,
+            attempts = self.attempts,
+            took_ms = ms(self.took),
+            overhead_ms = self.overhead.map(ms),
+            trace_id = self.trace.map(|trace| tracing::field::display(trace.id())),
+            "request"
+        );
+    }
+}
+
+/// An attempt at a gateway ended.
+#[derive(Debug)]
+pub struct AttemptFinished<'a> {
+    /// Route and gateway.
+    pub at: &'a GatewayMetrics,
+    /// What it was for.
+    pub kind: Kind,
+    /// `answered`, or the phase that failed.
+    pub result: &'static str,
+    /// Up to the head of the answer.
+    pub took: Duration,
+    /// For failures: whether it may have arrived (`not_sent`, `unknown`).
+    pub sent: &'static str,
+    /// For failures: bytes handed to the transport.
+    pub bytes_sent: u64,
+    /// For failures: what happened, for people.
+    pub note: &'a str,
+    /// Its trace.
+    pub trace: Option<TraceContext>,
+}
+
+impl AttemptFinished<'_> {
+    /// Logs failures, counts all.
+    pub fn emit(self) {
+        self.at.attempt(self.kind, self.result, self.took);
+        if self.result != "answered" {
+            tracing::info!(
+                route = self.at.route(),
+                gateway = self.at.name(),
+                kind = self.kind.name(),
+                result = self.result,
+                sent = self.sent,
+                bytes_sent = self.bytes_sent,
+                took_ms = ms(self.took),
+                note = self.note,
+                trace_id = self.trace.map(|trace| tracing::field::display(trace.id())),
+                "attempt failed"
+            );
+        }
+    }
+}
+
+/// A breaker changed its state.
+#[derive(Debug)]
+pub struct BreakerChanged<'a> {
+    /// Route and gateway.
+    pub at: &'a GatewayMetrics,
+    /// Before.
+    pub from: &'static str,
+    /// After.
+    pub to: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// The gauge: 0 closed, 1 half-open, 2 open.
+    pub level: i64,
+    /// How long it stays open.
+    pub open_for: Option<Duration>,
+    /// What the operator wrote.
+    pub note: Option<&'a str>,
+}
+
+impl BreakerChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.at.transition(self.from, self.to, self.reason, self.level);
+        tracing::warn!(
+            route = self.at.route(),
+            gateway = self.at.name(),
+            from = self.from,
+            to = self.to,
+            reason = self.reason,
+            open_for_ms = self.open_for.map(ms),
+            note = self.note,
+            "circuit breaker changed its state"
+        );
+    }
+}
+
+/// A request was turned away for want of a place.
+#[derive(Debug)]
+pub struct RequestShed<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl RequestShed<'_> {
+    /// Counts; a line for each would make overload worse.
+    pub fn emit(self) {
+        self.route.shed(self.reason);
+        tracing::debug!(route = self.route.name(), reason = self.reason, "request shed");
+    }
+}
+
+/// A request reached no route, or its head broke the rules.
+#[derive(Debug)]
+pub struct HeadRejected<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// Why, of a closed set.
+    pub reason: &'static str,
+    /// More, of a closed set, or empty.
+    pub detail: &'static str,
+}
+
+impl HeadRejected<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics.unrouted.with(&[self.reason]).inc();
+        tracing::info!(reason = self.reason, detail = self.detail, "request rejected");
+    }
+}
+
+/// A reload ended.
+#[derive(Debug)]
+pub struct Reloaded<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// What asked for it.
+    pub trigger: &'static str,
+    /// `applied`, `unchanged` or `rejected`.
+    pub result: &'static str,
+    /// The configuration in force afterwards.
+    pub hash: &'a str,
+    /// Why it was rejected.
+    pub problems: &'a [String],
+    /// Seconds of Unix time.
+    pub at: u64,
+}
+
+impl Reloaded<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics.reloads.with(&[self.result]).inc();
+        self.metrics.config_in_force(self.hash);
+        if self.problems.is_empty() {
+            self.metrics.reloaded_at.set(i64::try_from(self.at).unwrap_or(i64::MAX));
+            tracing::info!(
+                trigger = self.trigger,
+                result = self.result,
+                hash = self.hash,
+                "configuration loaded"
+            );
+        } else {
+            tracing::error!(
+                trigger = self.trigger,
+                problems = ?self.problems,
+                "the new configuration was rejected; the old one stays in force"
+            );
+        }
+    }
+}
+
+/// A payment was answered.
+#[derive(Debug)]
+pub struct PaymentAnswered<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// The gateway that decided.
+    pub gateway: &'a str,
+    /// What the application was told.
+    pub outcome: &'static str,
+    /// The whole of it.
+    pub took: Duration,
+    /// Its idempotency key.
+    pub key: Option<KeyHash>,
+}
+
+impl PaymentAnswered<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.payment(self.gateway, self.outcome);
+        tracing::info!(
+            route = self.route.name(),
+            payment = self.payment,
+            gateway = self.gateway,
+            outcome = self.outcome,
+            took_ms = ms(self.took),
+            key = self.key.map(tracing::field::display),
+            "payment answered"
+        );
+    }
+}
+
+/// A payment is taken at another gateway.
+#[derive(Debug)]
+pub struct FailedOver<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// The gateway that failed.
+    pub from: &'a str,
+    /// The gateway that takes it.
+    pub to: &'a str,
+    /// What the first one's attempt proved.
+    pub reason: &'static str,
+}
+
+impl FailedOver<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.failover(self.from, self.to, self.reason);
+        tracing::warn!(
+            route = self.route.name(),
+            payment = self.payment,
+            from = self.from,
+            to = self.to,
+            reason = self.reason,
+            "payment taken at another gateway"
+        );
+    }
+}
+
+/// A payment is not taken elsewhere although its first gateway failed.
+#[derive(Debug)]
+pub struct FailoverRefused<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl FailoverRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.failover_refused(self.reason);
+        tracing::warn!(
+            route = self.route.name(),
+            payment = self.payment,
+            reason = self.reason,
+            "payment not taken elsewhere"
+        );
+    }
+}
+
+/// A payment came into doubt: it may or may not have been executed.
+#[derive(Debug)]
+pub struct InDoubt<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// The gateway that left it so.
+    pub gateway: &'a str,
+    /// What is known, for people.
+    pub evidence: &'a str,
+}
+
+impl InDoubt<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.in_doubt(self.gateway);
+        tracing::warn!(
+            route = self.route.name(),
+            payment = self.payment,
+            gateway = self.gateway,
+            evidence = self.evidence,
+            "payment in doubt"
+        );
+    }
+}
+
+/// A payment in doubt was resolved by evidence.
+#[derive(Debug)]
+pub struct Resolved<'a> {
+    /// Its route.
+    pub route: &'a str,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// The gateway whose evidence it was.
+    pub gateway: &'a str,
+    /// What was proven.
+    pub outcome: &'static str,
+}
+
+impl Resolved<'_> {
+    /// Logs.
+    pub fn emit(self) {
+        tracing::info!(
+            route = self.route,
+            payment = self.payment,
+            gateway = self.gateway,
+            outcome = self.outcome,
+            "payment resolved"
+        );
+    }
+}
+
+/// A finished payment was answered from the ledger.
+#[derive(Debug)]
+pub struct Replayed<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// Its idempotency key.
+    pub key: Option<KeyHash>,
+}
+
+impl Replayed<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.replayed();
+        tracing::info!(
+            route = self.route.name(),
+            payment = self.payment,
+            key = self.key.map(tracing::field::display),
+            "payment replayed"
+        );
+    }
+}
+
+/// An obligation was made (`result` is `opened`) or ended.
+#[derive(Debug)]
+pub struct ObligationChanged<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// Sentinel's id of the payment.
+    pub payment: &'a str,
+    /// Where it is owed.
+    pub gateway: &'a str,
+    /// `void` or `refund`.
+    pub leg: &'static str,
+    /// `opened`, `proven` or `manual`.
+    pub result: &'static str,
+}
+
+impl ObligationChanged<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        let open = self.metrics.obligations_open.with(&[self.gateway, self.leg]);
+        if self.result == "opened" {
+            open.inc();
+        } else {
+            open.dec();
+            self.metrics
+                .obligations
+                .with(&[self.gateway, self.leg, self.result])
+                .inc();
+        }
+        tracing::info!(
+            payment = self.payment,
+            gateway = self.gateway,
+            leg = self.leg,
+            result = self.result,
+            "obligation"
+        );
+    }
+}
+
+/// The ledger cannot do its work.
+#[derive(Debug)]
+pub struct LedgerTrouble<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// What kind, of a closed set.
+    pub kind: &'static str,
+    /// What happened, for people.
+    pub detail: &'a str,
+}
+
+impl LedgerTrouble<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics.ledger_errors.with(&[self.kind]).inc();
+        tracing::error!(kind = self.kind, detail = self.detail, "ledger trouble");
+    }
+}
+
+/// Stopping, step by step.
+#[derive(Debug)]
+pub struct Draining {
+    /// `unready`, `closing`, `overdue` or `done`.
+    pub stage: &'static str,
+}
+
+impl Draining {
+    /// Logs.
+    pub fn emit(self) {
+        tracing::info!(stage = self.stage, "stopping");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_hash_and_not_used_by_it() {
+        let hash = KeyHash::of("order-1").to_string();
+        assert_eq!(hash.len(), 16);
+        assert_eq!(hash, KeyHash::of("order-1").to_string());
+        assert_ne!(hash, KeyHash::of("order-2").to_string());
+    }
+
+    #[test]
+    fn events_count() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let route = metrics.route("checkout");
+        RequestFinished {
+            route: &route,
+            method: "POST",
+            status: 200,
+            outcome: "forwarded",
+            took: Duration::from_millis(80),
+            overhead: Some(Duration::from_micros(60)),
+            gateway: "stripe",
+            path: "/v1/charges",
+            attempts: 1,
+            trace: Some(TraceContext::fresh()),
+        }
+        .emit();
+        AttemptFinished {
+            at: &route.gateway("stripe"),
+            kind: Kind::First,
+            result: "connect",
+            took: Duration::from_millis(1),
+            sent: "not_sent",
+            bytes_sent: 0,
+            note: "refused",
+            trace: None,
+        }
+        .emit();
+        let owed = |result| ObligationChanged {
+            metrics: &metrics,
+            payment: "p",
+            gateway: "adyen",
+            leg: "void",
+            result,
+        };
+        owed("opened").emit();
+        owed("opened").emit();
+        owed("proven").emit();
+        let text = metrics.text();
+        for line in [
+            r#"sentinel_requests_total{code="200",method="POST",outcome="forwarded",route="checkout"} 1"#,
+            r#"sentinel_request_duration_seconds_count{outcome="forwarded",route="checkout"} 1"#,
+            r#"sentinel_overhead_seconds_bucket{route="checkout",le="0.0001"} 1"#,
+            r#"sentinel_upstream_attempts_total{gateway="stripe",kind="first",result="connect",route="checkout"} 1"#,
+            r#"sentinel_obligations_open{gateway="adyen",leg="void"} 1"#,
+            r#"sentinel_obligations_total{gateway="adyen",leg="void",result="proven"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
