@@ -5,3 +5,4 @@
 
 mod forwarding;
 mod support;
+mod telemetry;
