@@ -4,5 +4,6 @@
 #![allow(dead_code, reason = "the support room is shared by every area")]
 
 mod forwarding;
+mod framing;
 mod support;
 mod telemetry;

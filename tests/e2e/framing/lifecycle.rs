@@ -1,0 +1,224 @@
+//! Connections from their first byte to their last: timeouts, limits, draining, and closing on request.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use sentinel::listen::refusal::Violation;
+use sentinel::listen::{Event, Stop};
+
+use super::Subject;
+use super::subject::Recorder;
+
+const SHORT: Duration = Duration::from_millis(60);
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+fn to_end(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Reads one whole answer of the recorder.
+fn one(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"ok\n") {
+        assert_eq!(
+            stream.read(&mut byte).unwrap(),
+            1,
+            "{:?}",
+            String::from_utf8_lossy(&text)
+        );
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_head_that_dribbles_is_answered_408() {
+    let recorder = Recorder::start(|settings| settings.header_timeout = SHORT);
+    for first in [&b""[..], GET] {
+        let mut stream = connect(recorder.address());
+        stream.write_all(first).unwrap();
+        if !first.is_empty() {
+            one(&mut stream);
+        }
+        // One byte at a time does not buy more time.
+        let mut dribble = stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || {
+            for byte in b"GET / HTTP/1.1\r\nHost: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" {
+                if dribble.write_all(&[*byte]).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let answer = to_end(&mut stream);
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("head_timeout"),
+            "{answer}"
+        );
+        writer.join().unwrap();
+    }
+    assert!(
+        recorder
+            .events
+            .lock()
+            .unwrap()
+            .contains(&Event::Refused(Violation::HeadTimeout))
+    );
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let recorder = Recorder::start(|settings| settings.idle_timeout = SHORT);
+    let mut unused = connect(recorder.address());
+    assert_eq!(to_end(&mut unused), "");
+    let mut used = connect(recorder.address());
+    used.write_all(GET).unwrap();
+    one(&mut used);
+    assert_eq!(to_end(&mut used), "");
+}
+
+#[test]
+fn a_request_in_flight_is_not_idle() {
+    let recorder = Recorder::start(|settings| settings.idle_timeout = SHORT);
+    let mut waiting = connect(recorder.address());
+    waiting.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    // Another connection lives and dies of idleness meanwhile, twice.
+    for _ in 0..2 {
+        assert_eq!(to_end(&mut connect(recorder.address())), "");
+    }
+    connect(recorder.address())
+        .write_all(b"GET /go HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    one(&mut waiting);
+}
+
+#[test]
+fn a_bad_pipelined_head_does_not_cancel_the_request_before_it() {
+    let recorder = Recorder::start(|_| {});
+    let mut stream = connect(recorder.address());
+    stream
+        .write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /../ HTTP/1.1\r\n")
+        .unwrap();
+    let mut other = connect(recorder.address());
+    other.write_all(b"GET /go HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    one(&mut other);
+    let answers = to_end(&mut stream);
+    assert!(
+        answers.starts_with("HTTP/1.1 200 ") && answers.contains("HTTP/1.1 400 "),
+        "{answers}"
+    );
+}
+
+#[test]
+fn the_handler_can_close_the_connection_after_its_answer() {
+    let recorder = Recorder::start(|_| {});
+    let mut stream = connect(recorder.address());
+    stream.write_all(b"GET /close HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream.write_all(GET).unwrap();
+    let answer = to_end(&mut stream);
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+}
+
+#[test]
+fn draining_finishes_requests_and_closes_idle_connections() {
+    let recorder = Recorder::start(|_| {});
+    let (mut unused, mut idle, mut busy) = (
+        connect(recorder.address()),
+        connect(recorder.address()),
+        connect(recorder.address()),
+    );
+    idle.write_all(GET).unwrap();
+    one(&mut idle);
+    busy.write_all(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        .unwrap();
+    let mut go = connect(recorder.address());
+    recorder.handle.stop(Stop::Drain);
+    assert_eq!(to_end(&mut idle), "");
+    assert_eq!(to_end(&mut unused), "");
+    // A connection that the kernel had taken before is either served or closed, never left hanging.
+    let _ = go.write_all(b"GET /go HTTP/1.1\r\nHost: a\r\n\r\n");
+    busy.write_all(b"hi").unwrap();
+    let mut answered = Vec::new();
+    let _ = go.read_to_end(&mut answered);
+    if answered.is_empty() {
+        recorder.release();
+    }
+    let answer = to_end(&mut busy);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert!(TcpStream::connect(recorder.address()).is_err());
+    recorder.join();
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let recorder = Recorder::with_limit(1, |_| {});
+    let mut first = connect(recorder.address());
+    first.write_all(GET).unwrap();
+    one(&mut first);
+    let answer = to_end(&mut connect(recorder.address()));
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"),
+        "{answer}"
+    );
+    assert!(answer.contains("error=connection_limit_reached"), "{answer}");
+    drop(first);
+    // The place is free once the listener saw the first one leave.
+    loop {
+        let mut next = connect(recorder.address());
+        next.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        let _ = next.read_to_end(&mut answer);
+        if answer.starts_with(b"HTTP/1.1 200 ") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_takes_is_given_up() {
+    let recorder = Recorder::start(|settings| settings.write_timeout = SHORT);
+    let mut stream = connect(recorder.address());
+    // Answers pile up until both socket buffers are full; then no byte moves.
+    stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    let many = GET.repeat(1000);
+    while stream.write_all(&many).is_ok() {}
+    let mut sink = Vec::new();
+    while !recorder.events.lock().unwrap().contains(&Event::TimedOut) {
+        std::thread::yield_now();
+    }
+    let _ = stream.read_to_end(&mut sink);
+}
+
+#[test]
+fn many_clients_are_served_by_several_workers() {
+    let bounds = sentinel::listen::bind::Bound::for_workers("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let address = bounds[0].address();
+    let recorders: Vec<Recorder> = bounds
+        .into_iter()
+        .map(|bound| Recorder::on(bound, 100, |_| {}))
+        .collect();
+    for _ in 0..64 {
+        let mut stream = connect(address);
+        stream.write_all(GET).unwrap();
+        one(&mut stream);
+    }
+    let counts: Vec<usize> = recorders.iter().map(Recorder::count).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 64);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
