@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::config::load::{Problem, load};
-use crate::config::model::Config;
-use crate::listen;
+use crate::config::model::{Admission, Config};
+use crate::listen::bind::{Activated, Bound};
+use crate::listen::{self, Connections, Event, Stop};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
+use crate::telemetry::event::HeadRejected;
 use crate::telemetry::{self, Metrics};
 use control::Control;
 
@@ -37,6 +39,9 @@ pub enum AppError {
     /// The system refused something: an address, a thread.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Bind(#[from] listen::bind::BindError),
     /// A defect.
     #[error("{0}")]
     Internal(String),
@@ -61,31 +66,40 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     );
     let runtime = Runtime::build(config, None, &metrics).map_err(AppError::Internal)?;
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = listen::shutdown();
     let (ended, mut all_ended) = mpsc::channel::<()>(1);
 
     // Every socket is bound before the first worker starts: an address in use is an error, not half a sidecar.
-    let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
-    for _ in 0..workers {
-        sockets.push(
-            addresses
-                .iter()
-                .map(|address| listen::bind(*address, workers > 1))
-                .collect::<Result<_, _>>()?,
-        );
+    let mut activated = Activated::from_env()?;
+    let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in &addresses {
+        let bound = match activated.take(*address, workers)? {
+            Some(passed) => passed,
+            None => Bound::for_workers(*address, workers)?,
+        };
+        for (worker, bound) in sockets.iter_mut().zip(bound) {
+            worker.push(bound);
+        }
     }
-    let settings = listen::Settings {
-        connections: (admission.connections / workers / addresses.len().max(1)).max(1),
-        header_timeout: admission.header_timeout,
-        head: admission.head,
+    let admin_socket = match admin {
+        Some(address) => match activated.take(address, 1)? {
+            Some(mut passed) => passed.pop(),
+            None => Bound::for_workers(address, 1)?.pop(),
+        },
+        None => None,
     };
+    for address in activated.left() {
+        tracing::warn!(%address, "a socket was passed that no listener in the configuration has");
+    }
+    let connections = Connections::new(admission.connections);
     for (index, sockets) in sockets.into_iter().enumerate() {
-        let (runtime, metrics, settings) = (Arc::clone(&runtime), Arc::clone(&metrics), settings.clone());
+        let (runtime, metrics) = (Arc::clone(&runtime), Arc::clone(&metrics));
+        let (connections, admission) = (Arc::clone(&connections), admission.clone());
         let (stopped, ended) = (stopped.clone(), ended.clone());
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                worker(sockets, settings, runtime, metrics, stopped);
+                worker(sockets, connections, &admission, runtime, metrics, stopped);
                 drop(ended);
             })?;
     }
@@ -99,8 +113,8 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {
-        if let Some(address) = admin {
-            let listener = tokio::net::TcpListener::from_std(listen::bind(address, false)?)?;
+        if let Some(bound) = admin_socket {
+            let listener = tokio::net::TcpListener::from_std(bound.into_std())?;
             tokio::spawn(crate::admin::serve(listener, Arc::clone(&control)));
         }
         let mut hangup = signal(SignalKind::hangup())?;
@@ -125,9 +139,10 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         if !shutdown.native_sidecar {
             tokio::time::sleep(shutdown.min).await;
         }
-        let _ = stop.send(true);
+        stop.stop(Stop::Drain);
         if tokio::time::timeout(shutdown.max, all_ended.recv()).await.is_err() {
             tracing::warn!(max = ?shutdown.max, "requests were still in flight at the shutdown deadline");
+            stop.stop(Stop::Now);
         }
         tracing::info!("stopped");
         Ok(())
@@ -144,11 +159,12 @@ pub fn data_listeners(config: &Config) -> Vec<SocketAddr> {
 }
 
 fn worker(
-    sockets: Vec<std::net::TcpListener>,
-    settings: listen::Settings,
+    sockets: Vec<Bound>,
+    connections: Arc<Connections>,
+    admission: &Admission,
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
-    stopped: watch::Receiver<bool>,
+    stopped: listen::Shutdown,
 ) {
     let worker = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(worker) => worker,
@@ -159,25 +175,62 @@ fn worker(
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&worker, async move {
+        let unrouted = Arc::clone(&metrics);
         let proxy = Rc::new(Proxy::new(runtime, metrics));
-        let handler = Rc::new(move |request, info| Rc::clone(&proxy).handle(request, info));
-        let settings = Rc::new(settings);
+        let answering = Rc::clone(&proxy);
+        let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();
         for socket in sockets {
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    serving.spawn_local(listen::serve(
-                        listener,
-                        Rc::clone(&settings),
-                        Rc::clone(&handler),
-                        stopped.clone(),
-                    ));
-                }
-                Err(error) => tracing::error!(%error, "a listener cannot be used"),
+            let address = socket.address();
+            let (rendering, metrics) = (Rc::clone(&proxy), Arc::clone(&unrouted));
+            let settings = listen::Settings {
+                header_timeout: admission.header_timeout,
+                head: listen::guard::Limits {
+                    head: admission.head,
+                    ..Default::default()
+                },
+                render: Rc::new(move |refusal| rendering.render_refusal(address, refusal)),
+                observe: Rc::new(move |event| observe(&metrics, address, event)),
+                ..listen::Settings::new(Arc::clone(&connections))
+            };
+            serving.spawn_local(listen::serve(
+                socket,
+                Rc::new(settings),
+                Rc::clone(&handler),
+                stopped.clone(),
+            ));
+        }
+        while let Some(ended) = serving.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::error!(%error, "a listener cannot be used");
             }
         }
-        while serving.join_next().await.is_some() {}
     });
+}
+
+/// Counts and logs what a listener reports.
+fn observe(metrics: &Metrics, address: SocketAddr, event: Event) {
+    match event {
+        Event::Refused(violation) => {
+            HeadRejected {
+                metrics,
+                reason: "bad_request",
+                detail: violation.code(),
+            }
+            .emit();
+        }
+        Event::Full => HeadRejected {
+            metrics,
+            reason: "connection_limit",
+            detail: "",
+        }
+        .emit(),
+        Event::AcceptFailed => tracing::warn!(%address, "accepting failed for want of descriptors or memory"),
+        Event::HandshakeFailed => tracing::debug!(%address, "a TLS handshake failed"),
+        Event::Opened => metrics.connections.inc(),
+        Event::Closed => metrics.connections.dec(),
+        Event::TimedOut => tracing::debug!(%address, "a connection was ended because its client took too long"),
+    }
 }
 
 /// Tells systemd, when it is there to listen.

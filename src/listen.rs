@@ -1,244 +1,205 @@
-//! Sockets, admission, and the checks that a request passes before anybody looks at what it means.
+//! Sockets, admission, and the strict guard over HTTP heads: everything between a socket and the request handler.
 //!
-//! A worker accepts on its own sockets (SO_REUSEPORT where there are several workers), tells HTTP/1.1 from HTTP/2 by the
-//! first bytes, and lets hyper speak either. Timers are installed, so that the limits on slow heads and dead peers
-//! really fire; HTTP/2 flood guards are set explicitly, never left to a default (reference: RUSTSEC-2024-0003,
-//! RUSTSEC-2026-0258, CVE-2023-44487).
+//! # The way of a connection
+//! 1. [`bind`] makes the sockets: bound here, one a worker, or passed by systemd.
+//! 2. [`serve`] accepts, admits within [`Settings::connections`], and gives each connection a task on its own thread.
+//! 3. [`tls`] shakes hands where the listener speaks TLS.
+//! 4. The first bytes say HTTP/1.1 or HTTP/2; hyper serves either.
+//! 5. HTTP/1.1 bytes pass the [`guard`] before hyper sees them; an HTTP/2 request passes [`target::check_request`].
+//! 6. The handler gets the request and a [`ConnectionInfo`].
+//!
+//! # Why a guard below hyper
+//! hyper resolves some ambiguities silently, for example it drops `Content-Length` when `Transfer-Encoding` is present. A
+//! service cannot see what was dropped, so the guard reads raw bytes and refuses every message that two parsers could
+//! read differently. hyper never sees one byte of a head that the guard has not accepted whole.
+//!
+//! # Invariants
+//! - A refused head is answered only after every earlier request on its connection was answered.
+//! - No timer belongs to a request: one sweep a worker counts ticks over its connections ([`Settings`] timeouts are
+//!   therefore met within a quarter of their length, late and never early).
+//! - Dropping the future of [`serve`] stops accepting; connections end through [`Stop`].
 
+pub mod bind;
+pub mod guard;
 pub mod refusal;
 pub mod target;
+pub mod tls;
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::pin;
+mod accept;
+mod answer;
+mod connection;
+mod io;
+mod sweep;
+
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+pub use accept::serve;
+pub use answer::AnswerBody;
+pub use connection::ConnectionInfo;
 
-/// HTTP/2 begins with this (RFC 9113 3.4); no HTTP/1.1 request does.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use refusal::{Refusal, Violation};
 
-/// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The listener.
-    pub listener: SocketAddr,
-    /// The client.
-    pub peer: SocketAddr,
-}
+/// The request body that a handler gets.
+///
+/// It fails with an error when the guard finds its chunked coding broken, when it carries trailers (none of the gateways'
+/// APIs has any, and a trailer is a header that arrives after decisions were made), or when the client goes away. Its
+/// `size_hint().exact()` is `Some(0)` exactly when the request has no body, whatever its method.
+pub type RequestBody = hyper::body::Incoming;
 
-/// Limits of a listener.
-#[derive(Clone, Debug)]
+/// Writes the body of a refusal in the shape of the API that the listener serves: content type and body.
+pub type Render = Rc<dyn Fn(&Refusal) -> (http::HeaderValue, bytes::Bytes)>;
+
+/// How a listener serves. One value a listener and worker.
 pub struct Settings {
-    /// Connections at once, over all listeners of this worker.
-    pub connections: usize,
-    /// The time a client has for a request head.
+    /// The time a client has for a request head once its first byte arrived. Default 10 s.
     pub header_timeout: Duration,
-    /// The largest request head, in bytes.
-    pub head: usize,
+    /// The time a client has for the TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be open without a request. Default 300 s: longer than the pools of the official SDKs
+    /// keep one, so that the client closes first and no request meets a closing connection.
+    pub idle_timeout: Duration,
+    /// How long an answer may wait for the client to take a byte. Default 30 s.
+    pub write_timeout: Duration,
+    /// Limits on heads.
+    pub head: guard::Limits,
+    /// Connections of the whole process.
+    pub connections: Arc<Connections>,
+    /// What handlers are told as the listener, where that is another one: a TLS listener serves the routes of a plain one.
+    pub serves: Option<std::net::SocketAddr>,
+    /// TLS; `None` for a plaintext listener.
+    pub tls: Option<Arc<tls::ServerTls>>,
+    /// Renders refusals.
+    pub render: Render,
+    /// Told what happens; resolves metric handles once, because it is called for each connection and refusal.
+    pub observe: Rc<dyn Fn(Event)>,
 }
 
-/// Binds a listening socket. `shared` lets several workers bind the same address.
-///
-/// # Errors
-/// What the system says, with the address.
-pub fn bind(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpListener> {
-    let domain = if address.is_ipv4() {
-        socket2::Domain::IPV4
-    } else {
-        socket2::Domain::IPV6
-    };
-    let named = |error: std::io::Error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; another process listens there: stop it, or change the address",
-            std::io::ErrorKind::PermissionDenied => {
-                "; a port below 1024 needs CAP_NET_BIND_SERVICE or socket activation"
-            }
-            _ => "",
-        };
-        std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
-    };
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(named)?;
-    socket.set_reuse_address(true).map_err(named)?;
-    if shared {
-        socket.set_reuse_port(true).map_err(named)?;
-    }
-    socket.set_nonblocking(true).map_err(named)?;
-    socket.bind(&address.into()).map_err(named)?;
-    socket.listen(1024).map_err(named)?;
-    Ok(socket.into())
-}
-
-/// Accepts and serves until `stop` says otherwise; then lets every connection finish what it has begun.
-///
-/// `stop` goes from `false` to `true` once. This future ends when the last connection has ended.
-pub async fn serve<H, F, B>(
-    listener: TcpListener,
-    settings: Rc<Settings>,
-    handler: Rc<H>,
-    mut stop: watch::Receiver<bool>,
-) where
-    H: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
-    F: Future<Output = Response<B>> + 'static,
-    B: http_body::Body<Data = bytes::Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let Ok(address) = listener.local_addr() else { return };
-    let places = Rc::new(tokio::sync::Semaphore::new(settings.connections));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(place) = Rc::clone(&places).acquire_owned_local().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                let info = ConnectionInfo {
-                    listener: address,
-                    peer,
-                };
-                let (settings, handler, stop) = (Rc::clone(&settings), Rc::clone(&handler), stop.clone());
-                connections.spawn_local(async move {
-                    connection(stream, info, &settings, handler, stop).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: waiting gives connections time to end, spinning would not.
-                tracing::warn!(%error, %address, "accept failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+impl Settings {
+    /// The defaults, for a plaintext listener that admits `connections`.
+    pub fn new(connections: Arc<Connections>) -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            write_timeout: Duration::from_secs(30),
+            head: guard::Limits::default(),
+            connections,
+            serves: None,
+            tls: None,
+            render: Rc::new(refusal::plain_json),
+            observe: Rc::new(|_| {}),
         }
     }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
 }
 
-/// `Semaphore::acquire_owned` for `Rc`.
-trait AcquireLocal {
-    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError>;
+/// What a listener reports. A closed set, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A connection was admitted.
+    Opened,
+    /// An admitted connection ended.
+    Closed,
+    /// A connection was turned away: too many are open.
+    Full,
+    /// `accept` failed for want of a resource (descriptors, memory); accepting pauses.
+    AcceptFailed,
+    /// A TLS handshake failed or took too long.
+    HandshakeFailed,
+    /// A request was refused before any handler saw it, or its body was.
+    Refused(Violation),
+    /// A connection was ended because its client took too long: idle, or not taking the answer.
+    TimedOut,
 }
 
-struct Place(Rc<tokio::sync::Semaphore>);
+/// Counts the connections of the process against their limit.
+#[derive(Debug)]
+pub struct Connections {
+    limit: usize,
+    open: AtomicUsize,
+}
 
-impl Drop for Place {
+impl Connections {
+    /// A count that admits `limit` connections.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            open: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn admit(self: &Arc<Self>) -> Option<Admitted> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(self.clone());
+        (before < self.limit).then_some(admitted)
+    }
+}
+
+/// A place among the open connections, given back when dropped.
+#[derive(Debug)]
+struct Admitted(Arc<Connections>);
+
+impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.add_permits(1);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl AcquireLocal for Rc<tokio::sync::Semaphore> {
-    async fn acquire_owned_local(self) -> Result<Place, tokio::sync::AcquireError> {
-        self.acquire().await?.forget();
-        Ok(Place(self))
-    }
+/// How far stopping has come. It only moves forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Serving.
+    #[default]
+    No,
+    /// No new connections; requests in flight finish, then their connections close (HTTP/2: GOAWAY).
+    Drain,
+    /// Everything ends now.
+    Now,
 }
 
-async fn connection<H, F, B>(
-    stream: TcpStream,
-    info: ConnectionInfo,
-    settings: &Settings,
-    handler: Rc<H>,
-    mut stop: watch::Receiver<bool>,
-) where
-    H: Fn(Request<Incoming>, ConnectionInfo) -> F + 'static,
-    F: Future<Output = Response<B>> + 'static,
-    B: http_body::Body<Data = bytes::Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(settings.header_timeout, speaks_http2(&stream)) => sniffed,
-        _ = stop.wait_for(|stop| *stop) => return,
-    };
-    let Ok(Ok(http2)) = sniffed else { return };
-    let service = service_fn(move |request| {
-        let answer = handler(request, info);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let io = TokioIo::new(stream);
-    let result = if http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(100)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(256)
-            .max_header_list_size(64 * 1024)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(256 * 1024)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            result = connection.as_mut() => result,
-            _ = stop.wait_for(|stop| *stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    } else {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.header_timeout)
-            .max_buf_size(settings.head.max(8192))
-            .half_close(false);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            result = connection.as_mut() => result,
-            _ = stop.wait_for(|stop| *stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, peer = %info.peer, "connection from an application ended");
-    }
+/// The listener's end of stopping. Clone one for each listener and worker.
+#[derive(Clone, Debug)]
+pub struct Shutdown(tokio::sync::watch::Receiver<Stop>);
+
+/// The end of stopping that the owner keeps. Deadlines are the owner's: drain, wait, then [`Stop::Now`].
+#[derive(Clone, Debug)]
+pub struct ShutdownHandle(tokio::sync::watch::Sender<Stop>);
+
+/// A pair for stopping listeners.
+pub fn shutdown() -> (ShutdownHandle, Shutdown) {
+    let (sender, receiver) = tokio::sync::watch::channel(Stop::No);
+    (ShutdownHandle(sender), Shutdown(receiver))
 }
 
-/// Looks at the first bytes without taking them.
-async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut first = [0u8; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut first).await?;
-        if length == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        if first[..length] != PREFACE[..length] {
-            return Ok(false);
-        }
-        if length == PREFACE.len() {
-            return Ok(true);
-        }
-        // A part of the preface: more must come. `peek` would return the same bytes at once, so wait a moment.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Runs HTTP/2 streams on this worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
+impl ShutdownHandle {
+    /// Moves stopping forward; a step back is ignored.
+    pub fn stop(&self, stop: Stop) {
+        self.0.send_if_modified(|now| {
+            let moved = *now < stop;
+            *now = (*now).max(stop);
+            moved
         });
+    }
+}
+
+impl Shutdown {
+    /// How far stopping has come.
+    pub fn now(&self) -> Stop {
+        *self.0.borrow()
+    }
+
+    /// Waits for the next step. A handle that was dropped means [`Stop::Now`].
+    async fn changed(&mut self) -> Stop {
+        match self.0.changed().await {
+            Ok(()) => *self.0.borrow_and_update(),
+            Err(_) => Stop::Now,
+        }
     }
 }

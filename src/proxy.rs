@@ -9,6 +9,7 @@ pub mod headers;
 pub mod reason;
 pub mod runtime;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,10 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::config::model::Dialect;
 use crate::gateway::{OwnError, errors};
-use crate::listen::{ConnectionInfo, target};
+use crate::listen::ConnectionInfo;
+use crate::listen::refusal::Refusal;
 use crate::resilience::breaker::{self, Report, Verdict};
 use crate::resilience::retry::{self, Arrival, Attempt, Method, Skip};
 use crate::resilience::{Deadline, jitter};
@@ -51,44 +54,55 @@ impl Proxy {
         }
     }
 
+    /// The body of an answer that a listener gives itself, in the shape of the first route there: official SDKs crash or
+    /// lose the message on any other.
+    pub fn render_refusal(&self, listener: SocketAddr, refusal: &Refusal) -> (http::HeaderValue, Bytes) {
+        let runtime = self.runtime.load();
+        let dialect = runtime
+            .config
+            .routes
+            .iter()
+            .find(|route| route.listen == Some(listener))
+            .map_or(Dialect::Custom, |route| route.dialect);
+        let error = OwnError {
+            status: refusal.status(),
+            code: refusal.code(),
+            message: refusal.message().to_owned(),
+            retry: *refusal == Refusal::Full,
+        };
+        let (parts, body) = errors::render(dialect, &error, &support_id()).into_parts();
+        let json = http::HeaderValue::from_static("application/json");
+        (parts.headers.get(header::CONTENT_TYPE).cloned().unwrap_or(json), body)
+    }
+
     /// Answers one request.
     pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, info: ConnectionInfo) -> Response<Body> {
         let started = Instant::now();
         let runtime = self.runtime.load_full();
 
-        // 1. Is it a request at all, and whose?
+        // 1. Whose is it? That it has one meaning only, the listener has made sure of.
         let http2 = request.version() == http::Version::HTTP_2;
-        let checked = if http2 {
-            target::check_request(&request)
-        } else {
-            target::check_http1(&request)
-        };
         let path = request.uri().path();
         let host = match http2 {
             true => request.uri().authority().map(|authority| authority.as_str()),
             false => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
         };
-        let matched = runtime.table.find(info.listener, host, path);
+        let matched = runtime.table.find(info.listener(), host, path);
         let Some(matched) = matched else {
-            let (reason, detail) = match checked {
-                Err(violation) => (Reason::BadRequest, violation.code()),
-                Ok(()) => (Reason::NoRoute, ""),
-            };
             HeadRejected {
                 metrics: &self.metrics,
-                reason: reason.label(),
-                detail,
+                reason: Reason::NoRoute.label(),
+                detail: "",
             }
             .emit();
-            return own(crate::config::model::Dialect::Custom, "", reason, detail, None);
+            return own(Dialect::Custom, "", Reason::NoRoute, "", None);
         };
         let route = Arc::clone(&runtime.routes[matched.index]);
         let trace = TraceContext::of(request.headers());
         let mut account = Account::new(Arc::clone(&route), request.method(), path, trace, started);
-        if let Err(violation) = checked {
-            return refuse(account, Reason::BadRequest, violation.code());
-        }
-        if http2 && let Some(target) = request.uri().path_and_query().cloned() {
+        if request.uri().authority().is_some()
+            && let Some(target) = request.uri().path_and_query().cloned()
+        {
             *request.uri_mut() = http::Uri::from(target);
         }
         if matched.prefix_len > 0 && !strip_prefix(&mut request, matched.prefix_len) {
@@ -337,13 +351,7 @@ const fn outcome_word(sent: Sent) -> &'static str {
 }
 
 /// An answer of Sentinel's own: in the dialect's shape, with `Proxy-Status` (RFC 9209) and what is known of arrival.
-fn own(
-    dialect: crate::config::model::Dialect,
-    gateway: &str,
-    reason: Reason,
-    detail: &str,
-    account: Option<Account>,
-) -> Response<Body> {
+fn own(dialect: Dialect, gateway: &str, reason: Reason, detail: &str, account: Option<Account>) -> Response<Body> {
     let error = OwnError {
         status: reason.status(),
         code: reason.label(),

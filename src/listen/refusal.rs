@@ -1,9 +1,10 @@
-//! Why a request is refused before anybody looks at what it means.
+//! Why a request is refused before a handler sees it, and the bytes of the answer.
 //!
 //! One closed enum: the same words in the answer's body, in `Proxy-Status` (RFC 9209), in metrics and in logs. The text of
 //! a refusal never repeats bytes of the request, so nothing a client sends can be reflected or logged through it.
 
-use http::StatusCode;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, StatusCode};
 
 /// What was wrong. Source: RFC 9112 and the request-smuggling literature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,4 +160,79 @@ impl Violation {
             Self::Trailers => "Trailers are not supported.",
         }
     }
+}
+
+/// An answer that the listener gives itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request violates the rules.
+    Violation(Violation),
+    /// Too many connections are open.
+    Full,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Violation(violation) => violation.status(),
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The word for metrics, logs and answers.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Violation(violation) => violation.code(),
+            Self::Full => "connection_limit",
+        }
+    }
+
+    /// One sentence for a person.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Violation(violation) => violation.message(),
+            Self::Full => "Too many connections are open; nothing was sent to a gateway. Try again.",
+        }
+    }
+
+    /// The value of `Proxy-Status` (RFC 9209 2.3).
+    pub fn proxy_status(self) -> String {
+        let error = match self {
+            Self::Violation(_) => "http_request_error",
+            Self::Full => "connection_limit_reached",
+        };
+        format!("sentinel; error={error}; details=\"{}\"", self.code())
+    }
+
+    /// The whole HTTP/1.1 answer. It always closes the connection: after a head that could be read in two ways, nothing
+    /// that follows on it can be trusted.
+    pub(super) fn to_bytes(self, rendered: &(HeaderValue, Bytes)) -> Bytes {
+        let (content_type, body) = rendered;
+        let content_type = content_type.to_str().unwrap_or("application/json");
+        let status = self.status();
+        let retry = if self == Self::Full { "retry-after: 1\r\n" } else { "" };
+        let mut out = BytesMut::with_capacity(320 + body.len());
+        out.put_slice(
+            format!(
+                "HTTP/1.1 {} {}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nproxy-status: {}\r\n{retry}connection: close\r\n\r\n",
+                status.as_str(),
+                status.canonical_reason().unwrap_or(""),
+                body.len(),
+                self.proxy_status(),
+            )
+            .as_bytes(),
+        );
+        out.put_slice(body);
+        out.freeze()
+    }
+}
+
+/// The body of a refusal where no route's dialect is known.
+pub fn plain_json(refusal: &Refusal) -> (HeaderValue, Bytes) {
+    let body = serde_json::json!({ "error": { "code": refusal.code(), "message": refusal.message() } });
+    (
+        HeaderValue::from_static("application/json"),
+        Bytes::from(body.to_string()),
+    )
 }

@@ -227,48 +227,6 @@ pub fn check_request<B>(request: &Request<B>) -> Result<(), Violation> {
     }
 }
 
-/// Checks a request that arrived by HTTP/1.1 and that hyper has framed, by the same rules.
-pub fn check_http1<B>(request: &Request<B>) -> Result<(), Violation> {
-    check_method(request.method().as_str().as_bytes())?;
-    let uri = request.uri();
-    if uri.authority().is_some() {
-        return Err(Violation::Target);
-    }
-    check_target(uri.path_and_query().map_or("", |target| target.as_str()).as_bytes())?;
-    let headers = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() == Version::HTTP_10 => {}
-        (None, _) => return Err(Violation::HostMissing),
-        (_, Some(_)) => return Err(Violation::HostRepeated),
-        (Some(host), None) => check_host(host.as_bytes())?,
-    }
-    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
-        return Err(Violation::ContentLengthRepeated);
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(Violation::TransferEncoding);
-    }
-    if headers.contains_key(header::UPGRADE) || headers.contains_key("http2-settings") {
-        return Err(Violation::Upgrade);
-    }
-    for name in headers.keys() {
-        if is_alias(name.as_str().as_bytes()) {
-            return Err(Violation::HeaderAlias);
-        }
-    }
-    for value in headers.get_all(header::CONNECTION) {
-        check_connection(value.as_bytes())?;
-    }
-    match headers.get(header::EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Violation::Expectation),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

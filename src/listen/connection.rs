@@ -1,0 +1,290 @@
+//! One connection, from the accepted socket to its last byte.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::answer::Service;
+use super::guard::{Guard, Place};
+use super::io::Guarded;
+use super::refusal::Refusal;
+use super::sweep::{Connection, Order, Stage};
+use super::{Event, RequestBody, Settings};
+
+/// How a client announces HTTP/2 without negotiation (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long, and for how many bytes, a closed connection is still read so that the client sees the last answer instead
+/// of a reset (RFC 9112 9.6).
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
+
+/// What a handler knows of the connection its request came by. Cheap to clone, bound to its thread.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    connection: Rc<Connection>,
+    http2: bool,
+}
+
+impl ConnectionInfo {
+    pub(super) fn new(connection: Rc<Connection>, http2: bool) -> Self {
+        Self { connection, http2 }
+    }
+
+    /// The address the client connected to, as the listener was bound.
+    pub fn listener(&self) -> SocketAddr {
+        self.connection.listener
+    }
+
+    /// The client.
+    pub fn peer(&self) -> SocketAddr {
+        self.connection.peer
+    }
+
+    /// Whether the client speaks TLS.
+    pub fn tls(&self) -> bool {
+        self.connection.tls
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub fn http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Closes the connection after the answer to this request (HTTP/1.1: `connection: close`; HTTP/2: GOAWAY, and the
+    /// streams already open finish). Must be called before the handler's future is done.
+    pub fn close_after_answer(&self) {
+        self.connection.close.set(true);
+    }
+}
+
+/// Spawns what hyper spawns, on this thread.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F> hyper::rt::Executor<F> for Local
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Serves one admitted socket to its end.
+pub(super) async fn serve_socket<H, F, B>(
+    stream: TcpStream,
+    connection: Rc<Connection>,
+    settings: Rc<Settings>,
+    handler: Rc<H>,
+) where
+    H: Fn(Request<RequestBody>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let service = Service {
+        handler,
+        settings: settings.clone(),
+        connection: connection.clone(),
+    };
+    let Some(tls) = &settings.tls else {
+        return serve_stream(stream, service, None).await;
+    };
+    let handshake = connection.unless_aborted(tls.accept(stream)).await;
+    match handshake {
+        Some(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let known = http2.then_some(Stage::Http2);
+            connection.stage.set(Stage::Sniff);
+            // Boxed: a TLS stream is large, and a plaintext connection should not reserve room for one.
+            Box::pin(serve_stream(stream, service, known)).await;
+        }
+        Some(Err(_)) | None => (settings.observe)(Event::HandshakeFailed),
+    }
+}
+
+async fn serve_stream<S, H, F, B>(mut stream: S, service: Service<H>, known: Option<Stage>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<RequestBody>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = service.connection.clone();
+    let (stage, first) = match known {
+        Some(stage) => (stage, Vec::new()),
+        None => match connection.unless_aborted(sniff(&mut stream, &connection)).await {
+            Some(Ok(Some(sniffed))) => sniffed,
+            _ => return,
+        },
+    };
+    connection.stage.set(stage);
+    match stage {
+        Stage::Http2 => serve_http2(Guarded::new(stream, first, None, connection), service).await,
+        _ => {
+            let guard = Guard::new(service.settings.head);
+            serve_http1(Guarded::new(stream, first, Some(guard), connection), service).await;
+        }
+    }
+}
+
+/// Reads until the first bytes are, or are not, the HTTP/2 preface. `None` when the client left without a byte, or was
+/// told to while it had sent none.
+async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, connection: &Connection) -> io::Result<Option<(Stage, Vec<u8>)>> {
+    let mut first = Vec::with_capacity(1024);
+    loop {
+        let mut chunk = [0u8; 1024];
+        let mut buf = ReadBuf::new(&mut chunk);
+        let n = std::future::poll_fn(|cx| {
+            if first.is_empty() && connection.order() == Order::Finish {
+                return Poll::Ready(Ok(0));
+            }
+            Pin::new(&mut *stream)
+                .poll_read(cx, &mut buf)
+                .map_ok(|()| buf.filled().len())
+        })
+        .await?;
+        if n == 0 && first.is_empty() {
+            return Ok(None);
+        }
+        first.extend_from_slice(&chunk[..n]);
+        connection.partial.set(true);
+        let known = first.len().min(PREFACE.len());
+        if first[..known] != PREFACE[..known] || n == 0 {
+            return Ok(Some((Stage::Http1, first)));
+        }
+        if known == PREFACE.len() {
+            return Ok(Some((Stage::Http2, first)));
+        }
+    }
+}
+
+async fn serve_http1<S, H, F, B>(io: Guarded<S>, service: Service<H>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<RequestBody>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (connection, settings) = (service.connection.clone(), service.settings.clone());
+    // hyper's own header timer would be reset for every request; the sweep does its work. hyper's limits are above the
+    // guard's, so that it is the guard that answers.
+    let mut hyper = http1::Builder::new()
+        .keep_alive(true)
+        .half_close(false)
+        .max_buf_size((settings.head.head + 8192).max(16 * 1024))
+        .serve_connection(TokioIo::new(io), service);
+    let mut finishing = false;
+    let ended = std::future::poll_fn(|cx| {
+        connection.register(cx);
+        match connection.order() {
+            Order::Abort => return Poll::Ready(false),
+            Order::Finish if !finishing => {
+                finishing = true;
+                Pin::new(&mut hyper).graceful_shutdown();
+            }
+            _ => {}
+        }
+        match Pin::new(&mut hyper).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            // hyper waits for a first request even when asked to finish.
+            Poll::Pending if finishing && connection.started.get() == 0 && !connection.partial.get() => {
+                Poll::Ready(false)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    let io = hyper.into_parts().io.into_inner();
+    let (signalled, in_body) = (io.signalled(), io.in_body());
+    if let Some((violation, _)) = signalled {
+        (settings.observe)(Event::Refused(violation));
+    }
+    if !ended {
+        return;
+    }
+    let mut stream = io.into_inner();
+    match signalled {
+        Some((violation, Place::Head)) => {
+            let refusal = Refusal::Violation(violation);
+            let answer = refusal.to_bytes(&(settings.render)(&refusal));
+            linger(&mut stream, &answer).await;
+        }
+        Some((_, Place::Body)) => linger(&mut stream, &[]).await,
+        None if in_body => linger(&mut stream, &[]).await,
+        None => {}
+    }
+}
+
+async fn serve_http2<S, H, F, B>(io: Guarded<S>, service: Service<H>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<RequestBody>, ConnectionInfo) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = service.connection.clone();
+    let mut builder = http2::Builder::new(Local);
+    // Bounds against rapid reset, error resets, header and CONTINUATION floods, and dead peers (reference: proxies 3.2).
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .max_header_list_size(16 * 1024)
+        .header_table_size(4096)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let mut hyper = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut finishing = false;
+    std::future::poll_fn(|cx| {
+        connection.register(cx);
+        match connection.order() {
+            Order::Abort => return Poll::Ready(()),
+            Order::Finish if !finishing => {
+                finishing = true;
+                hyper.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        hyper.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// Writes the last bytes, closes the sending side, and reads what the client still sends for a while.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, last: &[u8]) {
+    let (time, bytes) = LINGER;
+    let _ = tokio::time::timeout(time, async {
+        stream.write_all(last).await?;
+        stream.shutdown().await?;
+        let mut buf = [0u8; 4096];
+        let mut left = bytes;
+        while left > 0 {
+            match stream.read(&mut buf).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    })
+    .await;
+}
