@@ -6,6 +6,8 @@
 //! which proves that both sides agree where the case ended; after a refused one it must never arrive.
 
 mod cases;
+mod flood;
+mod http2;
 mod lifecycle;
 mod subject;
 
