@@ -5,6 +5,7 @@
 //! Behind every case stands one more request, `GET /end`: after an accepted case it must arrive as the next request,
 //! which proves that both sides agree where the case ended; after a refused one it must never arrive.
 
+mod binary;
 mod cases;
 mod flood;
 mod http2;
