@@ -1,5 +1,8 @@
 //! The command line. One file a subcommand where there is more to it than a call.
 
+pub mod ca;
+pub mod env;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +31,10 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:9901")]
         admin: std::net::SocketAddr,
     },
+    /// Print the lines that point an official SDK at this sidecar.
+    Env(env::Args),
+    /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
+    Ca(ca::Args),
     /// Print a completion script.
     Completions {
         /// The shell.
@@ -69,6 +76,26 @@ pub fn main() -> ExitCode {
         },
         Command::Check(config) => check(&config.config),
         Command::Health { admin } => health(admin),
+        Command::Env(args) => match env::run(&args) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
+        Command::Ca(args) => match ca::run(&args) {
+            Ok((_, text)) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::from(SOFTWARE)
+            }
+        },
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sentinel", &mut std::io::stdout());
             ExitCode::SUCCESS
