@@ -18,12 +18,16 @@ use tokio::net::TcpStream;
 use super::answer::Service;
 use super::guard::{Guard, Place};
 use super::io::Guarded;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Violation};
 use super::sweep::{Connection, Order, Stage};
 use super::{Event, RequestBody, Settings};
 
 /// How a client announces HTTP/2 without negotiation (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection without a byte is kept when draining begins: a request may be on its way, or already in the
+/// kernel, and closing now would reset it.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// How long, and for how many bytes, a closed connection is still read so that the client sees the last answer instead
 /// of a reset (RFC 9112 9.6).
@@ -145,16 +149,19 @@ where
 /// told to while it had sent none.
 async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, connection: &Connection) -> io::Result<Option<(Stage, Vec<u8>)>> {
     let mut first = Vec::with_capacity(1024);
+    let mut last_call = None;
     loop {
         let mut chunk = [0u8; 1024];
         let mut buf = ReadBuf::new(&mut chunk);
         let n = std::future::poll_fn(|cx| {
-            if first.is_empty() && connection.order() == Order::Finish {
-                return Poll::Ready(Ok(0));
+            if let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                return Poll::Ready(read.map(|()| buf.filled().len()));
             }
-            Pin::new(&mut *stream)
-                .poll_read(cx, &mut buf)
-                .map_ok(|()| buf.filled().len())
+            if first.is_empty() && connection.order() == Order::Finish {
+                let patience = last_call.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_CALL)));
+                return patience.as_mut().poll(cx).map(|()| Ok(0));
+            }
+            Poll::Pending
         })
         .await?;
         if n == 0 && first.is_empty() {
@@ -193,20 +200,21 @@ where
         connection.register(cx);
         match connection.order() {
             Order::Abort => return Poll::Ready(false),
-            Order::Finish if !finishing => {
-                finishing = true;
-                Pin::new(&mut hyper).graceful_shutdown();
-            }
-            _ => {}
+            Order::Finish => connection.close.set(true),
+            Order::Serve => {}
         }
-        match Pin::new(&mut hyper).poll(cx) {
-            Poll::Ready(_) => Poll::Ready(true),
-            // hyper waits for a first request even when asked to finish.
-            Poll::Pending if finishing && connection.started.get() == 0 && !connection.partial.get() => {
-                Poll::Ready(false)
-            }
-            Poll::Pending => Poll::Pending,
+        if Pin::new(&mut hyper).poll(cx).is_ready() {
+            return Poll::Ready(true);
         }
+        // hyper closes at once when it is told to finish before it saw a head; a head that is on its way is still
+        // answered, so it is told only when there is none, or when a request is in flight.
+        let coming = connection.partial.get() && connection.in_flight.get() == 0;
+        if finishing || coming || connection.order() != Order::Finish {
+            return Poll::Pending;
+        }
+        finishing = true;
+        Pin::new(&mut hyper).graceful_shutdown();
+        Pin::new(&mut hyper).poll(cx).map(|_| true)
     })
     .await;
     let io = hyper.into_parts().io.into_inner();
@@ -219,6 +227,7 @@ where
     }
     let mut stream = io.into_inner();
     match signalled {
+        Some((Violation::NotHttp, _)) => linger(&mut stream, &[]).await,
         Some((violation, Place::Head)) => {
             let refusal = Refusal::Violation(violation);
             let answer = refusal.to_bytes(&(settings.render)(&refusal));

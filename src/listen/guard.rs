@@ -304,7 +304,7 @@ impl Head {
         let rest = &line[method_end + 1..];
         let (target, version) = rest
             .split_at_checked(rest.len().wrapping_sub(9))
-            .ok_or(Violation::RequestLine)?;
+            .ok_or_else(|| not_a_request_line(rest))?;
         match version {
             b" HTTP/1.1" => {}
             b" HTTP/1.0" => self.old_version = true,
@@ -313,7 +313,7 @@ impl Head {
             {
                 return Err(Violation::Version);
             }
-            _ => return Err(Violation::RequestLine),
+            _ => return Err(not_a_request_line(rest)),
         }
         if target.first() == Some(&b'/') {
             return check_target(target);
@@ -414,6 +414,18 @@ impl Head {
             (None, _) if !self.old_version => Err(Violation::HostMissing),
             _ => Ok(()),
         }
+    }
+}
+
+/// What a line is whose end is no HTTP version: another protocol where a third word stands that does not begin as `HTTP`
+/// does.
+fn not_a_request_line(rest: &[u8]) -> Violation {
+    let third = rest.iter().rposition(|b| *b == b' ').map(|space| &rest[space + 1..]);
+    match third {
+        Some(word @ [first, ..]) if !first.eq_ignore_ascii_case(&b'h') && word.iter().all(u8::is_ascii_graphic) => {
+            Violation::NotHttp
+        }
+        _ => Violation::RequestLine,
     }
 }
 

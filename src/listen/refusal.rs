@@ -11,6 +11,9 @@ use http::{HeaderValue, StatusCode};
 pub enum Violation {
     /// A TLS handshake on a plaintext port.
     TlsOnPlainPort,
+    /// The first line names another protocol than HTTP. The connection is closed without an answer: an HTTP answer would
+    /// be noise to whatever speaks there (RFC 9113 3.4 asks the same for a wrong HTTP/2 preface).
+    NotHttp,
     /// The request line is not `method SP target SP version`.
     RequestLine,
     /// The method is not an upper-case token.
@@ -91,6 +94,7 @@ impl Violation {
     pub fn code(self) -> &'static str {
         match self {
             Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::NotHttp => "not_http",
             Self::RequestLine => "request_line",
             Self::Method => "method",
             Self::MethodUnsupported => "method_unsupported",
@@ -128,6 +132,7 @@ impl Violation {
     pub fn message(self) -> &'static str {
         match self {
             Self::TlsOnPlainPort => "This port speaks plain HTTP; use http:// here, or the TLS listener.",
+            Self::NotHttp => "The connection does not speak HTTP.",
             Self::RequestLine => "The request line is not a method, a target and a version separated by single spaces.",
             Self::Method => "The method is not an upper-case token.",
             Self::MethodUnsupported => "The method is not supported here.",

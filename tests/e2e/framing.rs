@@ -11,6 +11,7 @@ mod flood;
 mod http2;
 mod lifecycle;
 mod subject;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -141,6 +142,9 @@ fn run(subject: &dyn Subject, case: &Case, split: Split) {
                 context()
             );
             assert!(last.contains("connection: close"), "{}", context());
+        }
+        Verdict::Silent => {
+            assert!(seen.is_empty() && answer.is_empty(), "{}", context());
         }
         Verdict::Broken(expected) => {
             assert_eq!(seen, *expected, "{}", context());

@@ -97,9 +97,9 @@ fn a_request_in_flight_is_not_idle() {
     for _ in 0..2 {
         assert_eq!(to_end(&mut connect(recorder.address())), "");
     }
-    connect(recorder.address())
-        .write_all(b"GET /go HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
+    let mut go = connect(recorder.address());
+    go.write_all(b"GET /go HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    one(&mut go);
     one(&mut waiting);
 }
 
