@@ -161,6 +161,7 @@ fn every_case_has_one_verdict_however_it_is_split() {
     let subject = Recorder::start(|_| {});
     let cases = cases::all();
     assert!(cases.len() >= 150, "only {} cases", cases.len());
+    println!("{} cases", cases.len());
     let mut names: Vec<_> = cases.iter().map(|case| &case.name).collect();
     names.sort();
     names.dedup();
