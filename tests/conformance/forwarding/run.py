@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-sentinel, tools = map(pathlib.Path, sys.argv[1:3])
+sentinel, tools = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
 here = pathlib.Path(__file__).parent
 python = str(tools / "venv/bin/python")
 failures = []
@@ -53,6 +53,9 @@ def compare(name, direct, through):
     same = sum(a == b for a, b in zip(direct, through))
     verdict = "same" if direct == through else "DIFFERENT"
     print(f"{name:32} {len(direct):3} calls  {same:3} byte for byte  {verdict}")
+    if len(direct) != len(through) or not direct:
+        verdict = "DIFFERENT"
+        failures.append(name)
     if direct != through:
         failures.append(name)
         for a, b in zip(direct, through):
@@ -74,19 +77,36 @@ def config(routes):
     return file.name
 
 
+def plain(request):
+    """Takes off what differs between any two runs or hops: connection management, Host and the chunked framing belong to
+    each hop, white space around a value is not part of it (RFC 9110 5.5), and the SDKs make up keys and report
+    durations."""
+    made_up = lambda name, value: name == "idempotency-key" and not value.startswith("conformance")
+    request["headers"] = [
+        [name, "made up" if made_up(name, value) else value.strip()] for name, value in request["headers"]
+        if name not in ("connection", "host", "keep-alive", "transfer-encoding", "x-stripe-client-telemetry")]
+    return request
+
+
 try:
     mock = free_port()
     start(tools / "bin/stripe-mock", "-http-port", mock, "-https-port", free_port(), stdout=subprocess.DEVNULL)
     recording = tempfile.NamedTemporaryFile("r", suffix=".jsonl")
     stub_process = start(python, here / "stub.py", recording.name, stdout=subprocess.PIPE, text=True)
     stub = int(stub_process.stdout.readline())
+    tee_recording = tempfile.NamedTemporaryFile("r", suffix=".jsonl")
+    wait_for(mock)
+    tee_process = start(python, here / "tee.py", tee_recording.name, mock, stdout=subprocess.PIPE, text=True)
+    tee = int(tee_process.stdout.readline())
     names = ["paypal", "braintree", "square", "razorpay", "adyen"]
     ports = {name: free_port() for name in ["stripe", *names]}
     start(sentinel, "run", "--config", config(
-        [("stripe", "stripe", ports["stripe"], mock)] + [(name, name, ports[name], stub) for name in names]))
-    for port in (mock, stub, *ports.values()):
+        [("stripe", "stripe", ports["stripe"], tee)] + [(name, name, ports[name], stub) for name in names]))
+    for port in (mock, tee, stub, *ports.values()):
         wait_for(port)
 
+    # stripe-mock makes up ids, so two runs differ by themselves. What is compared: the requests that reached the gateway
+    # with and without Sentinel, and each answer as the gateway gave it with the bytes that the SDK got.
     node = dict(os.environ, CONFORMANCE_NODE=str(tools / "node/node_modules"))
     go = tools / "bin/stripe_go"
     for name, client, argument in [
@@ -94,19 +114,24 @@ try:
         ("stripe, Node", ("node", here / "stripe_node.mjs"), "{}"),
         ("stripe, Go", (go,), "http://127.0.0.1:{}"),
     ]:
-        direct = lines(*client, argument.format(mock), env=node)
-        through = lines(*client, argument.format(ports["stripe"]), env=node)
-        compare(name, direct, through)
+        def run(port):
+            tee_recording.seek(0, os.SEEK_END)
+            got = lines(*client, argument.format(port), env=node)
+            return got, [plain(json.loads(line)) for line in tee_recording.read().splitlines()]
+
+        _, direct = run(tee)
+        got, through = run(ports["stripe"])
+        given = [request.pop("answer") for request in through]
+        for request in direct:
+            request.pop("answer")
+        compare(f"{name}: requests", direct, through)
+        compare(f"{name}: answers", given, [{key: line[key] for key in ("status", "bytes", "sha256")} for line in got])
 
     def recorded(targets):
         recording.seek(0, os.SEEK_END)
         lines(python, here / "others_python.py", *targets)
         text = recording.read()
-        requests = [json.loads(line) for line in text.splitlines()]
-        for request in requests:
-            # Connection management belongs to each hop; Host names the hop's own target.
-            request["headers"] = [header for header in request["headers"] if header[0] not in ("connection", "host", "keep-alive")]
-        return requests
+        return [plain(json.loads(line)) for line in text.splitlines()]
 
     direct = recorded([stub] * 5)
     through = recorded([ports[name] for name in names])

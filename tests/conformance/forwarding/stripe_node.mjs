@@ -10,15 +10,13 @@ const stripe = new (Stripe.default ?? Stripe)('sk_test_123', {
   host: '127.0.0.1', port: Number(process.argv[2]), protocol: 'http', maxNetworkRetries: 0,
 });
 
-// The SDK parses the body away; the raw bytes are taken from the socket's own responses.
+// The SDK parses the body away; the raw bytes are overheard as the response emits them. Listening would start the flow
+// before the SDK listens.
 let raw = null;
-const emit = http.ClientRequest.prototype.emit;
-http.ClientRequest.prototype.emit = function (event, ...args) {
-  if (event === 'response') {
-    const chunks = [];
-    args[0].on('data', (chunk) => chunks.push(Buffer.from(chunk)));
-    args[0].on('end', () => { raw = { status: args[0].statusCode, body: Buffer.concat(chunks) }; });
-  }
+const emit = http.IncomingMessage.prototype.emit;
+http.IncomingMessage.prototype.emit = function (event, ...args) {
+  if (event === 'data') (this.overheard ??= []).push(Buffer.from(args[0]));
+  if (event === 'end') raw = { status: this.statusCode, body: Buffer.concat(this.overheard ?? []) };
   return emit.call(this, event, ...args);
 };
 

@@ -8,6 +8,8 @@ import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from framing import read_body
+
 recording = open(sys.argv[1], "a", buffering=1)
 
 MONEY = {"amount": 100, "currency": "USD"}
@@ -25,15 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self):
-        length = self.headers.get("Content-Length")
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            body = self.rfile.read(int(length or 0))
+        body = read_body(self)
         recording.write(json.dumps({
             "method": self.command, "target": self.path, "body": body.decode("latin-1"),
             "headers": [[name.lower(), value] for name, value in self.headers.items()],
