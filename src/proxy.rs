@@ -41,7 +41,7 @@ use runtime::{RouteState, Runtime};
 pub struct Proxy {
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
-    client: Client,
+    client: Client<body::Request>,
 }
 
 impl Proxy {

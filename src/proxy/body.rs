@@ -61,13 +61,13 @@ pub struct Body {
 
 #[derive(Debug)]
 enum Inner {
-    Forwarded(upstream::Body),
+    Forwarded(upstream::Body<Request>),
     Own(Option<Bytes>),
 }
 
 impl Body {
     /// The gateway's own body.
-    pub fn forwarded(body: upstream::Body, account: Account) -> Self {
+    pub fn forwarded(body: upstream::Body<Request>, account: Account) -> Self {
         Self {
             inner: Inner::Forwarded(body),
             _account: Some(account),

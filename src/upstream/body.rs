@@ -14,9 +14,9 @@ use super::transport::stalled;
 
 /// An answer's body. Dropped before its end, it closes its connection: what was not read cannot be skipped.
 #[derive(Debug)]
-pub struct Body {
+pub struct Body<B> {
     incoming: Incoming,
-    lease: Option<Lease>,
+    lease: Option<Lease<B>>,
     idle: Duration,
     stall: Option<Pin<Box<Sleep>>>,
 }
@@ -32,8 +32,8 @@ pub enum BodyError {
     Stalled,
 }
 
-impl Body {
-    pub(super) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
+impl<B> Body<B> {
+    pub(super) fn new(incoming: Incoming, lease: Lease<B>, idle: Duration) -> Self {
         let mut body = Self {
             incoming,
             lease: Some(lease),
@@ -53,7 +53,7 @@ impl Body {
     }
 }
 
-impl http_body::Body for Body {
+impl<B> http_body::Body for Body<B> {
     type Data = Bytes;
     type Error = BodyError;
 

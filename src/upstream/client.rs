@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::connect::{ConnectError, Names, Stream, lookup, open, tls_config};
-use super::transport::{BodyProgress, Broken, Counted, Counters, Tracked};
+use super::transport::{BodyProgress, Counted, Counters, Tracked};
 use super::{Error, Evidence, Failure, Progress, Side};
 use crate::config::model::{Endpoint, GatewayConfig};
 use crate::resilience::Deadline;
@@ -49,32 +48,27 @@ pub struct Failed<B> {
 }
 
 /// One worker's connections to gateways. Cheap to clone; never leaves its thread.
-#[derive(Clone, Debug, Default)]
-pub struct Client {
-    inner: Rc<Inner>,
+pub struct Client<B> {
+    inner: Rc<Inner<B>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    pools: RefCell<HashMap<String, Pool>>,
+struct Inner<B> {
+    pools: RefCell<HashMap<String, Pool<B>>>,
     names: RefCell<Names>,
 }
 
-type Sender = SendRequest<Erased>;
+type Sender<B> = SendRequest<Tracked<B>>;
 
-/// The one body type that a kept connection carries, whatever the caller's is.
-type Erased = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Broken>>>;
-
-struct Pool {
+struct Pool<B> {
     gateway: Arc<GatewayConfig>,
     tls: Option<Arc<rustls::ClientConfig>>,
     authority: HeaderValue,
-    idle: Vec<Conn>,
+    idle: Vec<Conn<B>>,
     opened: u64,
     active: usize,
 }
 
-impl std::fmt::Debug for Pool {
+impl<B> std::fmt::Debug for Pool<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
             .field("idle", &self.idle.len())
@@ -83,8 +77,8 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-struct Conn {
-    sender: Sender,
+struct Conn<B> {
+    sender: Sender<B>,
     counters: Rc<Counters>,
     /// When it is retired: maximum age with jitter, so that a fleet's connections do not all end at once.
     retire: Instant,
@@ -93,13 +87,13 @@ struct Conn {
 }
 
 /// A connection in use. Dropped without [`Lease::give_back`], it is closed.
-pub(super) struct Lease {
-    inner: Rc<Inner>,
+pub(super) struct Lease<B> {
+    inner: Rc<Inner<B>>,
     name: String,
-    conn: Option<Conn>,
+    conn: Option<Conn<B>>,
 }
 
-impl std::fmt::Debug for Lease {
+impl<B> std::fmt::Debug for Lease<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lease")
             .field("gateway", &self.name)
@@ -107,7 +101,7 @@ impl std::fmt::Debug for Lease {
     }
 }
 
-impl Lease {
+impl<B> Lease<B> {
     pub(super) fn give_back(mut self) {
         let Some(mut conn) = self.conn.take() else { return };
         conn.since = Instant::now();
@@ -129,7 +123,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl<B> Drop for Lease<B> {
     fn drop(&mut self) {
         if self.conn.is_some()
             && let Ok(mut pools) = self.inner.pools.try_borrow_mut()
@@ -140,7 +134,36 @@ impl Drop for Lease {
     }
 }
 
-impl Client {
+impl<B> Clone for Client<B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Rc::clone(&self.inner),
+        }
+    }
+}
+
+impl<B> Default for Client<B> {
+    fn default() -> Self {
+        let inner = Inner {
+            pools: RefCell::default(),
+            names: RefCell::default(),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+}
+
+impl<B> std::fmt::Debug for Client<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("pools", &self.inner.pools)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> Client<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
     /// A client without connections.
     pub fn new() -> Self {
         Self::default()
@@ -162,15 +185,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Failed`], with evidence. Nothing was retried.
-    pub async fn forward<B>(
+    pub async fn forward(
         &self,
         gateway: &Arc<GatewayConfig>,
         request: Request<B>,
         deadlines: &Deadlines,
-    ) -> Result<(Response<Body>, Evidence), Failed<B>>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin + 'static,
-    {
+    ) -> Result<(Response<Body<B>>, Evidence), Failed<B>> {
         let started = Instant::now();
         let (mut lease, authority) = match self.checkout(gateway, deadlines, started).await {
             Ok(checked_out) => checked_out,
@@ -202,8 +222,16 @@ impl Client {
         let (written, read) = (counters.written.get(), counters.read.get());
         let progress = Rc::new(BodyProgress::default());
         let (mut parts, body) = request.into_parts();
-        if let Some(target) = with_base(&gateway.endpoint, &parts.uri) {
-            parts.uri = target;
+        let target = parts.uri.clone();
+        if let Some(with_base) = with_base(&gateway.endpoint, &target) {
+            parts.uri = with_base;
+        }
+        // Without this hyper takes a GET of unknown length for one without a body, and drops it.
+        let unframed = body.size_hint().exact().is_none() && !parts.headers.contains_key(header::CONTENT_LENGTH);
+        if unframed && !body.is_end_stream() {
+            parts
+                .headers
+                .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         parts.version = http::Version::HTTP_11;
         set_host(&mut parts.headers, authority);
@@ -223,9 +251,7 @@ impl Client {
             note,
             took: started.elapsed(),
         };
-        let exchange = conn
-            .sender
-            .try_send_request(Request::from_parts(parts, Box::pin(tracked) as Erased));
+        let exchange = conn.sender.try_send_request(Request::from_parts(parts, tracked));
         let wait = deadlines.total.within(Instant::now(), deadlines.response_header);
         let result = match wait {
             Some(wait) => tokio::time::timeout(wait, exchange).await,
@@ -237,8 +263,17 @@ impl Client {
                 let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle));
                 Ok((response, evidence))
             }
-            Ok(Err(failure)) => {
-                let error = failure.error();
+            Ok(Err(mut refused)) => {
+                // hyper hands the request back exactly when it never began to write it. The counter has the last word.
+                let request = refused
+                    .take_message()
+                    .filter(|_| counters.written.get() == written)
+                    .map(|request| {
+                        let (mut parts, tracked) = request.into_parts();
+                        parts.uri = target;
+                        Box::new(Request::from_parts(parts, tracked.into_inner()))
+                    });
+                let error = refused.error();
                 let (failure, side) = match progress.broken.get() {
                     true => (Failure::RequestBody, Side::Downstream),
                     false => (Failure::Connection, Side::Upstream),
@@ -249,7 +284,7 @@ impl Client {
                         side,
                         evidence: evidence(None, error.to_string()),
                     },
-                    request: None,
+                    request,
                 })
             }
             Err(_) => {
@@ -278,7 +313,7 @@ impl Client {
         gateway: &Arc<GatewayConfig>,
         deadlines: &Deadlines,
         now: Instant,
-    ) -> Result<(Lease, HeaderValue), ConnectError> {
+    ) -> Result<(Lease<B>, HeaderValue), ConnectError> {
         let (tls, authority) = self.pool(gateway)?;
         while let Some(mut conn) = self.pop(&gateway.name) {
             if now.duration_since(conn.since) >= PROBE_AFTER {
@@ -306,7 +341,7 @@ impl Client {
         }
     }
 
-    fn lease(&self, name: &str, conn: Conn) -> Lease {
+    fn lease(&self, name: &str, conn: Conn<B>) -> Lease<B> {
         if let Some(pool) = self.inner.pools.borrow_mut().get_mut(name) {
             pool.active += 1;
         }
@@ -343,7 +378,7 @@ impl Client {
         Ok((tls, authority))
     }
 
-    fn pop(&self, name: &str) -> Option<Conn> {
+    fn pop(&self, name: &str) -> Option<Conn<B>> {
         self.inner.pools.borrow_mut().get_mut(name)?.idle.pop()
     }
 
@@ -351,7 +386,7 @@ impl Client {
         &self,
         gateway: &GatewayConfig,
         tls: Option<Arc<rustls::ClientConfig>>,
-    ) -> Result<Conn, ConnectError> {
+    ) -> Result<Conn<B>, ConnectError> {
         let endpoint = &gateway.endpoint;
         let mut last = None;
         for address in self.addresses(endpoint).await? {
@@ -397,7 +432,7 @@ impl Client {
         }
     }
 
-    async fn handshake(&self, gateway: &GatewayConfig, stream: Stream) -> Result<Conn, ConnectError> {
+    async fn handshake(&self, gateway: &GatewayConfig, stream: Stream) -> Result<Conn<B>, ConnectError> {
         let counters = Rc::new(Counters::default());
         let sender = match stream {
             Stream::Tls(stream) => drive(Counted::new(*stream, Rc::clone(&counters))).await,
@@ -422,8 +457,9 @@ impl Client {
     }
 }
 
-async fn drive<S>(transport: Counted<S>) -> Result<Sender, hyper::Error>
+async fn drive<S, B>(transport: Counted<S>) -> Result<Sender<B>, hyper::Error>
 where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let (sender, connection) = hyper::client::conn::http1::Builder::new()

@@ -91,6 +91,9 @@ pub(super) struct BodyProgress {
 #[derive(Debug)]
 pub(super) struct Tracked<B> {
     inner: B,
+    /// Bytes that are still to come, where the body told its length. hyper stops asking once it has them all, whatever
+    /// the body then says of its end.
+    left: Option<u64>,
     progress: Rc<BodyProgress>,
     idle: Duration,
     stall: Option<Pin<Box<Sleep>>>,
@@ -98,13 +101,22 @@ pub(super) struct Tracked<B> {
 
 impl<B: http_body::Body<Data = Bytes>> Tracked<B> {
     pub(super) fn new(inner: B, progress: Rc<BodyProgress>, idle: Duration) -> Self {
-        progress.ended.set(inner.is_end_stream());
+        let left = inner.size_hint().exact();
+        progress.ended.set(inner.is_end_stream() || left == Some(0));
         Self {
             inner,
+            left,
             progress,
             idle,
             stall: None,
         }
+    }
+}
+
+impl<B> Tracked<B> {
+    /// The body, when nothing of it was taken.
+    pub(super) fn into_inner(self) -> B {
+        self.inner
     }
 }
 
@@ -122,7 +134,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Tracked<B> {
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.stall = None;
-                this.progress.ended.set(this.inner.is_end_stream());
+                if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
+                this.progress
+                    .ended
+                    .set(this.inner.is_end_stream() || this.left == Some(0));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => {
@@ -159,4 +176,46 @@ pub(super) fn stalled(timer: &mut Option<Pin<Box<Sleep>>>, limit: Duration, cx: 
     }
     let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
     timer.as_mut().poll(cx).is_ready()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    /// A body that tells its length and never says that it has ended, as a third party's may.
+    struct Silent(Option<Bytes>);
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0
+                .take()
+                .map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(4)
+        }
+    }
+
+    #[test]
+    fn a_body_handed_over_whole_has_ended_whatever_it_says_of_itself() {
+        let progress = Rc::new(BodyProgress::default());
+        let mut body = Tracked::new(
+            Silent(Some(Bytes::from_static(b"body"))),
+            Rc::clone(&progress),
+            Duration::ZERO,
+        );
+        assert!(!progress.ended.get());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
+        assert!(progress.ended.get());
+    }
 }

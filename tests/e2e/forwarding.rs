@@ -184,6 +184,12 @@ async fn framing_of_every_kind_passes() {
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n3;ext=1\r\nefg\r\n0\r\n\r\n";
     assert_eq!(client.exchange(chunked).await.text(), "abcdefg");
 
+    // A GET with a body of unknown length keeps it.
+    assert_eq!(
+        client.exchange(chunked.replacen("POST", "GET", 1)).await.text(),
+        "abcdefg"
+    );
+
     // The application waits for 100 before it sends its body.
     client
         .send("POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
