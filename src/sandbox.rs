@@ -7,6 +7,7 @@
 //!
 //! The sandbox knows nothing of the rest of Sentinel, so that a mistake in a dialect cannot hide in its simulator.
 
+pub mod adyen;
 pub mod books;
 pub mod clock;
 pub mod fault;
