@@ -169,8 +169,13 @@ fn money(amount: Amount) -> Result<Value, Refusal> {
     Ok(json!({"currency_code": amount.currency.code(), "value": value}))
 }
 
+/// Text on one line, cut to PayPal's limit.
 fn cut(text: &str, max: usize) -> String {
-    text.chars().take(max).collect()
+    let plain = |c: char| {
+        let breaks = c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        if breaks { ' ' } else { c }
+    };
+    text.chars().map(plain).take(max).collect::<String>().trim().to_owned()
 }
 
 fn order(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
@@ -272,8 +277,13 @@ fn source(pay: &Pay) -> Result<Value, Refusal> {
             if let Some(cvc) = plain.cvc.as_ref().filter(|_| !merchant) {
                 card.insert("security_code".to_owned(), cvc.clone().into());
             }
-            if let Some(holder) = plain.holder.as_ref().or(pay.buyer.name.as_ref()) {
-                card.insert("name".to_owned(), cut(holder, 300).into());
+            let holder = plain
+                .holder
+                .as_ref()
+                .or(pay.buyer.name.as_ref())
+                .map(|name| cut(name, 300));
+            if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
+                card.insert("name".to_owned(), holder.into());
             }
         }
         Some(Instrument::NetworkToken(token)) => {
@@ -284,6 +294,10 @@ fn source(pay: &Pay) -> Result<Value, Refusal> {
                 format!("{}-{}", token.expiry_year, token.expiry_month).into(),
             );
             if let Some(cryptogram) = &token.cryptogram {
+                // 20 bytes in base64 with their padding, or the longer form some networks use.
+                if !(28..=32).contains(&cryptogram.len()) {
+                    return Err(Refusal::Parameter("network token cryptogram".to_owned()));
+                }
                 fields.insert("cryptogram".to_owned(), cryptogram.clone().into());
             }
             if let Some(flag) = token.eci.as_deref().map(eci_flag) {
@@ -337,8 +351,12 @@ fn address(address: &Address) -> Option<Value> {
         ("postal_code", &address.postal_code, 60),
     ];
     for (name, value, max) in parts {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            written.insert(name.to_owned(), cut(value, max).into());
+        if let Some(value) = value
+            .as_deref()
+            .map(|value| cut(value, max))
+            .filter(|value| !value.is_empty())
+        {
+            written.insert(name.to_owned(), value.into());
         }
     }
     written.insert("country_code".to_owned(), country.to_ascii_uppercase().into());

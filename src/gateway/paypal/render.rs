@@ -58,13 +58,7 @@ pub(super) fn answer(answer: &Answer, head: &Head, body: &[u8]) -> Reply {
         }
         Answer::Refund(view, refund) => page.created(page.refund(view, refund)),
         Answer::InDoubt { payment, running, .. } => in_doubt(payment, *running, head),
-        Answer::List(_) | Answer::Refunds(..) => error(
-            StatusCode::NOT_FOUND,
-            "RESOURCE_NOT_FOUND",
-            "The specified resource does not exist.",
-            &[],
-            "list",
-        ),
+        Answer::List(_) | Answer::Refunds(..) => error(StatusCode::NOT_FOUND, &[], "list"),
     }
 }
 
@@ -337,15 +331,17 @@ fn card(view: &View) -> Option<Value> {
         "last_digits",
         card.last4.clone().filter(|digits| digits.len() >= 2).map(Value::from),
     );
-    let brand = card.brand.as_deref().map(|brand| match brand {
-        "visa" => "VISA",
-        "mastercard" => "MASTERCARD",
-        "amex" => "AMEX",
-        "discover" => "DISCOVER",
-        "diners" => "DINERS",
-        "jcb" => "JCB",
-        "unionpay" => "CHINA_UNION_PAY",
-        _ => "UNKNOWN",
+    let brand = card.brand.as_deref().and_then(|brand| {
+        Some(match brand {
+            "visa" => "VISA",
+            "mastercard" => "MASTERCARD",
+            "amex" => "AMEX",
+            "discover" => "DISCOVER",
+            "diners" => "DINERS",
+            "jcb" => "JCB",
+            "unionpay" => "CHINA_UNION_PAY",
+            _ => return None,
+        })
     });
     put(&mut shown, "brand", brand.map(Value::from));
     if let (Some(year), Some(month)) = (card.expiry_year, card.expiry_month) {
@@ -375,82 +371,73 @@ fn issue(decline: &Decline) -> (&'static str, &'static str) {
 }
 
 fn declined(view: &View, decline: &Decline) -> Reply {
-    let (issue, description) = issue(decline);
-    let message = "The requested action could not be performed, semantically incorrect, or failed business validation.";
-    let detail = json!({"issue": issue, "description": description});
-    error(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "UNPROCESSABLE_ENTITY",
-        message,
-        &[detail],
-        &view.ids.payment,
-    )
+    error(StatusCode::UNPROCESSABLE_ENTITY, &[issue(decline)], &view.ids.payment)
 }
 
 /// Still running, or parked without an order to show. PayPal's SDKs repeat no POST, so that the status only has to be
 /// one after which nobody takes the payment for refused.
 fn in_doubt(payment: &str, running: bool, head: &Head) -> Reply {
     if !running {
-        let message = "The outcome of this payment is not known yet: do not pay again with another PayPal-Request-Id.";
-        return error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "INTERNAL_SERVER_ERROR",
-            message,
-            &[],
-            payment,
-        );
+        let description = "The outcome is not known yet: do not pay again with another PayPal-Request-Id.";
+        let detail = ("SENTINEL_OUTCOME_PENDING", description);
+        return error(StatusCode::INTERNAL_SERVER_ERROR, &[detail], payment);
     }
-    let description =
-        "A previous request on this resource is currently in progress. Repeat it with the same PayPal-Request-Id.";
-    if head.path.starts_with("/v2/checkout/orders/") {
-        let detail = json!({"issue": "ORDER_COMPLETION_IN_PROGRESS", "description": description});
-        return error(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "UNPROCESSABLE_ENTITY",
-            description,
-            &[detail],
-            payment,
-        );
-    }
-    let detail = json!({"issue": "PREVIOUS_REQUEST_IN_PROGRESS", "description": description});
-    error(
-        StatusCode::CONFLICT,
-        "RESOURCE_CONFLICT",
-        description,
-        &[detail],
-        payment,
-    )
+    let description = "A previous request is in progress. Repeat this one with the same PayPal-Request-Id.";
+    let (status, issue) = if head.path.starts_with("/v2/checkout/orders/") {
+        (StatusCode::UNPROCESSABLE_ENTITY, "ORDER_COMPLETION_IN_PROGRESS")
+    } else {
+        (StatusCode::CONFLICT, "PREVIOUS_REQUEST_IN_PROGRESS")
+    };
+    error(status, &[(issue, description)], payment)
 }
 
-fn error(status: StatusCode, name: &str, message: &str, details: &[Value], seed: &str) -> Reply {
+/// PayPal has one name and one message for each status; what happened stands in `details`.
+fn named(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
+        400 => (
+            "INVALID_REQUEST",
+            "Request is not well-formed, syntactically incorrect, or violates schema.",
+        ),
+        401 => (
+            "AUTHENTICATION_FAILURE",
+            "Authentication failed due to missing authorization header, or invalid authentication credentials.",
+        ),
+        403 => (
+            "NOT_AUTHORIZED",
+            "Authorization failed due to insufficient permissions.",
+        ),
+        404 => ("RESOURCE_NOT_FOUND", "The specified resource does not exist."),
+        409 => (
+            "RESOURCE_CONFLICT",
+            "The server has detected a conflict while processing this request.",
+        ),
+        422 => (
+            "UNPROCESSABLE_ENTITY",
+            "The requested action could not be performed, semantically incorrect, or failed business validation.",
+        ),
+        429 => ("RATE_LIMIT_REACHED", "Too many requests. Blocked due to rate limiting."),
+        503 => ("SERVICE_UNAVAILABLE", "Service Unavailable."),
+        _ => ("INTERNAL_SERVER_ERROR", "An internal server error occurred."),
+    }
+}
+
+fn error(status: StatusCode, details: &[(&str, &str)], seed: &str) -> Reply {
     let debug = debug_id(seed.as_bytes());
+    let (name, message) = named(status);
     let mut body = json!({"name": name, "message": message, "debug_id": debug});
     if !details.is_empty() {
-        body["details"] = Value::Array(details.to_vec());
+        let detail = |(issue, description): &(&str, &str)| json!({"issue": issue, "description": description});
+        body["details"] = details.iter().map(detail).collect();
     }
     body["links"] = Value::Array(Vec::new());
     reply(status, &body, &debug)
 }
 
 pub(super) fn own_error(own: &OwnError, head: &Head) -> Reply {
-    let name = match own.status.as_u16() {
-        400 => "INVALID_REQUEST",
-        401 => "AUTHENTICATION_FAILURE",
-        403 => "NOT_AUTHORIZED",
-        404 => "RESOURCE_NOT_FOUND",
-        409 => "RESOURCE_CONFLICT",
-        422 => "UNPROCESSABLE_ENTITY",
-        429 => "RATE_LIMIT_REACHED",
-        503 => "SERVICE_UNAVAILABLE",
-        _ => "INTERNAL_SERVER_ERROR",
-    };
     let issue = own.code.to_ascii_uppercase();
-    let detail = json!({"issue": issue, "description": own.message});
     error(
         own.status,
-        name,
-        &own.message,
-        &[detail],
+        &[(&issue, &own.message)],
         &format!("{} {}", own.code, head.path),
     )
 }
