@@ -11,6 +11,7 @@ pub mod adyen;
 pub mod books;
 pub mod clock;
 pub mod fault;
+pub mod paypal;
 
 use std::time::Duration;
 

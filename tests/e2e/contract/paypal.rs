@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sentinel::config::model::Dialect;
 use sentinel::gateway::canonical::*;
+use sentinel::gateway::outcome::Outcome;
 use sentinel::gateway::paypal::Paypal;
-use sentinel::gateway::{Account, Gateway, OwnError};
+use sentinel::gateway::{AccessToken, Account, Auth, Gateway, Incoming, Leg, OwnError};
 use sentinel::money::{Amount, Currency};
+use sentinel::sandbox::{self, Simulator};
 use serde_json::Value;
 
 use super::{Spec, arbitrary};
@@ -247,4 +249,145 @@ fn every_answer_that_is_minted_validates() {
         let reply = Paypal.render_error(&error, &arbitrary::head(path, false));
         specs.borrow_mut().answer(path, reply.status(), reply.body());
     }
+}
+
+/// The simulator takes what Sentinel writes, answers as the spec says, and Sentinel reads what it did.
+#[test]
+fn the_simulator_answers_within_the_spec_and_is_understood() {
+    let Some(specs) = specs() else { return };
+    let specs = RefCell::new(specs);
+    let simulator = RefCell::new(sandbox::paypal::Paypal::default());
+    for (name, value) in [("client_id", "client"), ("client_secret", "secret")] {
+        simulator.borrow_mut().set(name, value).expect("a setting");
+    }
+    let now = 1_795_000_000;
+    let call = |method: &Method, path: &str, headers: &HeaderMap, body: &[u8]| {
+        let request = sandbox::Request {
+            method: method.clone(),
+            path: path.to_owned(),
+            query: String::new(),
+            headers: headers.clone(),
+            body: bytes::Bytes::copy_from_slice(body),
+            base: "http://127.0.0.1:1".to_owned(),
+        };
+        let mut simulator = simulator.borrow_mut();
+        let (answer, turn) = match simulator.admit(now, &request) {
+            Err(answer) => (*answer, sandbox::Turn::default()),
+            Ok(()) => simulator.execute(now, &request),
+        };
+        if !path.starts_with("/v1/") {
+            specs.borrow_mut().answer(path, answer.status(), answer.body());
+        }
+        let incoming = Incoming {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            body: answer.body().clone(),
+        };
+        (incoming, turn)
+    };
+    let Ok(Auth::Token { request }) = Paypal.authentication(&account()) else {
+        panic!("a token is wanted")
+    };
+    let (answer, _) = call(&request.method, &request.target, &request.headers, &request.body);
+    let token: AccessToken = Paypal.read_token(&answer).expect("a token");
+    let account = Account {
+        token: Some(token),
+        ..account()
+    };
+
+    let (paid, counter) = (RefCell::new(0), RefCell::new(0_u32));
+    let holder = proptest::sample::select(vec!["Jane", "CCREJECT-IF", "CCREJECT-SF", "CCREJECT-EC"]);
+    runner(256)
+        .run(
+            &(arbitrary::pay("7mw83610fy178514u"), holder, any::<bool>()),
+            |(mut pay, holder, inside)| {
+                simulator
+                    .borrow_mut()
+                    .set("declines_inside", if inside { "true" } else { "false" })
+                    .expect("a setting");
+                pay.three_ds = None;
+                if let Some(Instrument::Card(card)) = &mut pay.instrument {
+                    card.holder = Some(holder.to_owned());
+                }
+                *counter.borrow_mut() += 1;
+                let number = *counter.borrow();
+                let named = |step: &str| Account {
+                    idempotency_key: format!("key-{number}{step}"),
+                    reference: format!("snt-{number}"),
+                    ..account.clone()
+                };
+                let manual = pay.capture == CaptureMode::Manual;
+                let amount = pay.amount.expect("an amount");
+                let request = Request::Pay(Box::new(pay));
+                let own = named("");
+                let Ok(outgoing) = Paypal.encode(&request, &own) else {
+                    return Ok(());
+                };
+                let (answer, turn) = call(&outgoing.method, &outgoing.target, &outgoing.headers, &outgoing.body);
+                let leg = if manual { Leg::Auth } else { Leg::Charge };
+                let seen = Paypal.observe(leg, Some(&request), Some(&own.reference), &answer);
+                let live = !turn.effects.is_empty();
+                match seen.outcome {
+                    Outcome::Succeeded | Outcome::Authorised => {
+                        prop_assert!(live);
+                        prop_assert_eq!(seen.amount, Some(amount));
+                        *paid.borrow_mut() += 1;
+                    }
+                    other => {
+                        prop_assert!(!live, "{:?} although money moved", other);
+                        prop_assert!(other != Outcome::Unknown, "{} {:?}", seen.rule, answer);
+                        return Ok(());
+                    }
+                }
+                let mut target = Target {
+                    payment: seen.payment_id,
+                    amount: Some(amount),
+                    ..Target::default()
+                };
+                let mut charge = seen.charge_id;
+                let follow = |leg: Leg, request: &Request, step: &str| {
+                    let outgoing = Paypal.encode(request, &named(step)).expect("a follow-up");
+                    let (answer, _) = call(&outgoing.method, &outgoing.target, &outgoing.headers, &outgoing.body);
+                    Paypal.observe(leg, Some(request), Some(&named(step).reference), &answer)
+                };
+                if manual {
+                    target.authorization = charge;
+                    if number % 2 == 0 {
+                        let void = Request::Void { target, reason: None };
+                        prop_assert_eq!(follow(Leg::Void, &void, "-v").outcome, Outcome::Succeeded);
+                        prop_assert_eq!(
+                            follow(Leg::Void, &void, "-w").outcome,
+                            Outcome::Succeeded,
+                            "voided before"
+                        );
+                        return Ok(());
+                    }
+                    let capture = Request::Capture {
+                        target: target.clone(),
+                        amount: Some(amount),
+                        units: None,
+                        last: true,
+                    };
+                    let seen = follow(Leg::Capture, &capture, "-c");
+                    prop_assert_eq!(seen.outcome, Outcome::Succeeded);
+                    charge = seen.charge_id;
+                }
+                let read = follow(Leg::Lookup, &Request::Retrieve { target: target.clone() }, "-g");
+                prop_assert_eq!(read.outcome, Outcome::Succeeded);
+                target.charge = charge;
+                let metadata = indexmap::IndexMap::new();
+                let refund = Request::Refund {
+                    target,
+                    amount: Some(amount),
+                    units: None,
+                    reason: None,
+                    reference: None,
+                    metadata,
+                };
+                prop_assert_eq!(follow(Leg::Refund, &refund, "-r").outcome, Outcome::Succeeded);
+                Ok(())
+            },
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(*paid.borrow() > 10, "{} paid", paid.borrow());
 }
