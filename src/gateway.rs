@@ -10,6 +10,7 @@ pub mod errors;
 pub mod idempotency;
 pub mod json;
 pub mod outcome;
+pub mod paypal;
 pub mod webhook;
 
 use std::collections::BTreeMap;

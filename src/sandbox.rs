@@ -7,9 +7,11 @@
 //!
 //! The sandbox knows nothing of the rest of Sentinel, so that a mistake in a dialect cannot hide in its simulator.
 
+pub mod adyen;
 pub mod books;
 pub mod clock;
 pub mod fault;
+pub mod paypal;
 
 use std::time::Duration;
 

@@ -28,6 +28,10 @@ pub(super) fn answer(answer: &Answer, head: &Head, body: &[u8]) -> Reply {
         }
         Answer::Payment(Operation::Void, view) => received(view, &modification_id(view, "void"), &asked, false),
         Answer::Refund(view, refund) => received(view, &refund.id, &asked, true),
+        // An answer to `/payments/details` has no redirect to send anybody to again.
+        Answer::Payment(_, view) if head.path.ends_with("/details") && view.status == Status::ActionRequired => {
+            payment(view, "Pending", None)
+        }
         Answer::Payment(_, view) => payment(view, result_code(view), None),
         Answer::Declined(view, decline) => payment(view, "Refused", Some(decline)),
         Answer::InDoubt {
