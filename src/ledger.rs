@@ -20,6 +20,7 @@
 
 pub mod keys;
 pub mod rows;
+pub mod sqlite;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -200,26 +200,39 @@ impl Keys {
     }
 
     /// What stands in the ledger for an attempt's idempotency key.
-    pub fn attempt_hash(&self, gateway: &str, leg: &str, key: &str) -> [u8; 32] {
+    pub(super) fn attempt_hash(&self, gateway: &str, leg: &str, key: &str) -> [u8; 32] {
         mac(&self.attempt, &[gateway.as_bytes(), leg.as_bytes(), key.as_bytes()])
     }
 
-    /// What stands in the ledger for an id and its scope.
-    pub fn scope_label(scope: &Scope) -> String {
+    /// What stands in the ledger for a scope.
+    pub(super) fn scope_label(scope: &Scope) -> String {
         match scope {
-            // Tenant names hold no colon; a length makes the border certain all the same.
+            // A length makes the border certain, whatever a tenant is called.
             Scope::Application { tenant, dialect } => format!("app:{}:{tenant}:{dialect}", tenant.len()),
             Scope::Gateway { name } => format!("gateway:{name}"),
         }
     }
 
+    /// The scope that a label stands for.
+    pub(super) fn read_scope(label: &str) -> Option<Scope> {
+        if let Some(name) = label.strip_prefix("gateway:") {
+            return Some(Scope::Gateway { name: name.to_owned() });
+        }
+        let (length, rest) = label.strip_prefix("app:")?.split_once(':')?;
+        let (tenant, dialect) = rest.split_at_checked(length.parse().ok()?)?;
+        Some(Scope::Application {
+            tenant: tenant.to_owned(),
+            dialect: dialect.strip_prefix(':')?.to_owned(),
+        })
+    }
+
     /// The next link of a chain.
-    pub fn link(&self, parts: &[&[u8]]) -> [u8; 32] {
+    pub(super) fn link(&self, parts: &[&[u8]]) -> [u8; 32] {
         mac(&self.chain, parts)
     }
 
     /// The seal over a row's columns.
-    pub fn row_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+    pub(super) fn row_mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         mac(&self.row, parts)
     }
 
@@ -380,12 +393,23 @@ mod tests {
 
     #[test]
     fn scopes_have_distinct_labels() {
-        let scope = |tenant: &str, dialect: &str| {
-            Keys::scope_label(&Scope::Application {
-                tenant: tenant.to_owned(),
-                dialect: dialect.to_owned(),
-            })
+        let scope = |tenant: &str, dialect: &str| Scope::Application {
+            tenant: tenant.to_owned(),
+            dialect: dialect.to_owned(),
         };
-        assert_ne!(scope("a:b", "c"), scope("a", "b:c"));
+        assert_ne!(
+            Keys::scope_label(&scope("a:b", "c")),
+            Keys::scope_label(&scope("a", "b:c"))
+        );
+        for scope in [
+            scope("a:b", "c"),
+            scope("", "stripe"),
+            Scope::Gateway {
+                name: "adyen-eu".to_owned(),
+            },
+        ] {
+            assert_eq!(Keys::read_scope(&Keys::scope_label(&scope)), Some(scope));
+        }
+        assert_eq!(Keys::read_scope("app:9:a:b"), None);
     }
 }
