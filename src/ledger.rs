@@ -18,6 +18,8 @@
 //!
 //! Times are Unix milliseconds on the ledger's own clock ([`Ledger::now`]), which never runs backwards.
 
+pub mod certificates;
+pub mod instruments;
 pub mod keys;
 pub mod rows;
 pub mod sqlite;
@@ -34,7 +36,7 @@ use rows::{Attempt, Change, Document, Event, Filter, Open, Opened, Payment, Posi
 /// only thing of the data path that crosses threads.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
 
-/// The durable record. The embedded implementation is SQLite.
+/// The durable record. The embedded implementation is [`sqlite::SqliteLedger`].
 pub trait Ledger: Send + Sync {
     /// The keys that hash, seal and derive on this ledger's behalf.
     fn keys(&self) -> &Keys;
