@@ -15,6 +15,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod gateway;
+pub mod ledger;
 pub mod listen;
 pub mod money;
 pub mod proxy;

@@ -1,0 +1,453 @@
+//! What a change does to the tables, inside the writer's transaction.
+
+use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
+
+use super::super::keys::Keys;
+use super::super::rows::{Change, Id, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Winner};
+use super::super::{Constraint, LedgerError};
+use super::chain::{self, Link};
+use super::codec::{self, Stored, disk};
+use super::writer::Context;
+
+/// The kind of the event that a change of owner leaves.
+pub(super) const LEASE_TAKEN: &str = "lease_taken";
+
+/// Opens a payment, or finds it.
+pub(super) fn open(context: &mut Context<'_>, open: &Open) -> Result<Opened, LedgerError> {
+    if open.events.is_empty() {
+        return Err(LedgerError::Invalid("a payment opens with an event"));
+    }
+    if let Some((payment, position)) = applied(context, open.op_id)? {
+        return if payment == open.payment {
+            Ok(Opened::New(position))
+        } else {
+            Err(reused())
+        };
+    }
+    if let Some(existing) = by_key(context, &open.key_hash)? {
+        return Ok(Opened::Existing(Box::new(existing.payment)));
+    }
+    if context.full {
+        return Err(LedgerError::Full);
+    }
+    if open.order_guard
+        && let Some(hash) = &open.order_ref_hash
+        && let Some(holder) = order_holder(context, &open.tenant, hash)?
+    {
+        return Ok(Opened::OrderTaken(holder));
+    }
+    let mut stored = Stored {
+        payment: Payment {
+            id: open.payment,
+            tenant: open.tenant.clone(),
+            route: open.route.clone(),
+            key_hash: open.key_hash,
+            fingerprint: open.fingerprint,
+            fp_version: open.fp_version,
+            amount: open.amount,
+            currency: open.currency.clone(),
+            order_ref_hash: open.order_ref_hash,
+            holds_order: open.order_guard && open.order_ref_hash.is_some(),
+            first_gateway: open.gateway.clone(),
+            gateway: open.gateway.clone(),
+            state: open.state.clone(),
+            folded: open.folded.clone(),
+            position: Position {
+                version: 1,
+                epoch: 1,
+                seq: 0,
+            },
+            owner: context.owner,
+            lease_until: context.now + open.lease_ms,
+            deadline: open.deadline,
+            created_at: context.now,
+            updated_at: context.now,
+            terminal: false,
+            in_doubt: false,
+            manual: false,
+            obligations: 0,
+            tombstone: false,
+        },
+        head: [0; 32],
+    };
+    record(context, &mut stored, Some(open.op_id), &open.events)?;
+    stored.insert(context.connection, context.keys).map_err(disk)?;
+    plan(context, open.payment, &open.attempts)?;
+    name(context, open.payment, &open.ids)?;
+    Ok(Opened::New(stored.payment.position))
+}
+
+/// Applies a change.
+pub(super) fn append(context: &mut Context<'_>, change: &Change) -> Result<Position, LedgerError> {
+    if change.events.is_empty() {
+        return Err(LedgerError::Invalid("a change leaves an event"));
+    }
+    if let Some((payment, position)) = applied(context, change.op_id)? {
+        return if payment == change.payment {
+            Ok(position)
+        } else {
+            Err(reused())
+        };
+    }
+    let mut stored = load(context, change.payment)?.ok_or(LedgerError::NotFound)?;
+    let Position { version, epoch, .. } = stored.payment.position;
+    if (version, epoch) != (change.version, change.epoch) {
+        return Err(LedgerError::Conflict { version, epoch });
+    }
+    let payment = &mut stored.payment;
+    payment.position.version += 1;
+    payment.state.clone_from(&change.state);
+    payment.folded.clone_from(&change.folded);
+    payment.gateway.clone_from(&change.gateway);
+    payment.terminal = change.terminal;
+    payment.in_doubt = change.in_doubt;
+    payment.manual = change.manual;
+    payment.obligations = change.obligations;
+    payment.holds_order = change.holds_order && payment.order_ref_hash.is_some();
+    payment.updated_at = context.now;
+    if let Some((units, currency)) = &change.amount {
+        (payment.amount, payment.currency) = (Some(*units), Some(currency.clone()));
+    }
+    if change.lease_ms > 0 {
+        payment.owner = context.owner;
+        payment.lease_until = context.now + change.lease_ms;
+    }
+    record(context, &mut stored, Some(change.op_id), &change.events)?;
+    constrained(stored.update(context.connection, context.keys), Constraint::Order)?;
+    plan(context, change.payment, &change.attempts)?;
+    win(context, change.payment, change.winner)?;
+    name(context, change.payment, &change.ids)?;
+    Ok(stored.payment.position)
+}
+
+/// Takes over a payment. Only one process has this file, so an owner that is not this one is dead.
+pub(super) fn take_lease(context: &mut Context<'_>, id: Uuid, ttl_ms: i64) -> Result<Option<Payment>, LedgerError> {
+    let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
+    let payment = &mut stored.payment;
+    if payment.owner == context.owner && payment.lease_until > context.now {
+        return Ok(None);
+    }
+    let from = std::mem::replace(&mut payment.owner, context.owner);
+    payment.position.epoch += 1;
+    payment.position.version += 1;
+    payment.lease_until = context.now + ttl_ms;
+    let payload = format!(
+        "{{\"from\":\"{from}\",\"to\":\"{}\",\"epoch\":{}}}",
+        context.owner, payment.position.epoch
+    );
+    let event = NewEvent {
+        kind: LEASE_TAKEN.to_owned(),
+        payload,
+    };
+    record(context, &mut stored, None, &[event])?;
+    stored.update(context.connection, context.keys).map_err(disk)?;
+    Ok(Some(stored.payment))
+}
+
+/// Prolongs a lease that is still ours.
+pub(super) fn renew_lease(context: &mut Context<'_>, id: Uuid, epoch: i64, ttl_ms: i64) -> Result<bool, LedgerError> {
+    let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
+    if stored.payment.position.epoch != epoch || stored.payment.owner != context.owner {
+        return Ok(false);
+    }
+    stored.payment.lease_until = context.now + ttl_ms;
+    stored.update(context.connection, context.keys).map_err(disk)?;
+    Ok(true)
+}
+
+/// Keeps sealed values; encrypted before they came here.
+pub(super) fn keep_sealed(context: &Context<'_>, id: Uuid, values: &[(String, Vec<u8>)]) -> Result<(), LedgerError> {
+    for (name, value) in values {
+        context
+            .connection
+            .prepare_cached(
+                "INSERT INTO sealed (payment, name, value) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (payment, name) DO UPDATE SET value = ?3",
+            )
+            .and_then(|mut statement| statement.execute(params![id.as_bytes(), name, value]))
+            .map_err(disk)?;
+    }
+    Ok(())
+}
+
+/// Erases what has outlived its retention.
+pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<Swept, LedgerError> {
+    let sealed = due(
+        context,
+        "SELECT id FROM payments WHERE terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
+         AND EXISTS (SELECT 1 FROM sealed WHERE payment = id) ORDER BY n LIMIT ?2",
+        retention.sealed_before,
+        retention.limit,
+    )?;
+    let mut swept = Swept::default();
+    for id in sealed {
+        swept.sealed += erase(context, "DELETE FROM sealed WHERE payment = ?1", id)?;
+    }
+    let bodies = due(
+        context,
+        "SELECT id FROM payments WHERE terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
+         ORDER BY n LIMIT ?2",
+        retention.bodies_before,
+        retention.limit,
+    )?;
+    for id in bodies {
+        let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
+        stored.payment.folded.clear();
+        stored.payment.tombstone = true;
+        stored.update(context.connection, context.keys).map_err(disk)?;
+        swept.sealed += erase(context, "DELETE FROM sealed WHERE payment = ?1", id)?;
+        erase_payloads(context, id)?;
+        swept.payments += 1;
+    }
+    Ok(swept)
+}
+
+fn due(context: &Context<'_>, sql: &str, before: i64, limit: usize) -> Result<Vec<Uuid>, LedgerError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
+    let rows = statement
+        .query_map(params![before, limit], |row| row.get::<_, [u8; 16]>(0))
+        .map_err(disk)?;
+    rows.map(|row| row.map(Uuid::from_bytes).map_err(disk)).collect()
+}
+
+fn erase(context: &Context<'_>, sql: &str, id: Uuid) -> Result<usize, LedgerError> {
+    let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
+    statement.execute([id.as_bytes()]).map_err(disk)
+}
+
+/// Replaces payloads by their digests, so that the chains still verify.
+fn erase_payloads(context: &Context<'_>, id: Uuid) -> Result<(), LedgerError> {
+    let mut statement = context
+        .connection
+        .prepare_cached("SELECT position, payload FROM events WHERE payment = ?1 AND payload IS NOT NULL")
+        .map_err(disk)?;
+    let rows = statement
+        .query_map([id.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        })
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(disk)?;
+    for (position, payload) in rows {
+        context
+            .connection
+            .prepare_cached("UPDATE events SET payload = NULL, erased = ?2 WHERE position = ?1")
+            .and_then(|mut statement| statement.execute(params![position, chain::digest(&payload)]))
+            .map_err(disk)?;
+    }
+    Ok(())
+}
+
+/// Writes a document.
+pub(super) fn put_document(
+    context: &mut Context<'_>,
+    space: &str,
+    key: &str,
+    sealed: &[u8],
+    expected: Option<i64>,
+) -> Result<i64, LedgerError> {
+    let found: Option<i64> = context
+        .connection
+        .prepare_cached("SELECT version FROM documents WHERE space = ?1 AND key = ?2")
+        .and_then(|mut statement| statement.query_row([space, key], |row| row.get(0)).optional())
+        .map_err(disk)?;
+    let found = found.unwrap_or(0);
+    if expected.is_some_and(|expected| expected != found) {
+        return Err(LedgerError::Taken(Constraint::Document));
+    }
+    context
+        .connection
+        .prepare_cached(
+            "INSERT INTO documents (space, key, version, updated_at, value) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (space, key) DO UPDATE SET version = ?3, updated_at = ?4, value = ?5",
+        )
+        .and_then(|mut statement| statement.execute(params![space, key, found + 1, context.now, sealed]))
+        .map_err(disk)?;
+    Ok(found + 1)
+}
+
+/// Deletes a document.
+pub(super) fn delete_document(context: &mut Context<'_>, space: &str, key: &str) -> Result<bool, LedgerError> {
+    context
+        .connection
+        .prepare_cached("DELETE FROM documents WHERE space = ?1 AND key = ?2")
+        .and_then(|mut statement| statement.execute([space, key]))
+        .map(|deleted| deleted > 0)
+        .map_err(disk)
+}
+
+/// Whether an operation was applied, and where its payment stood then.
+fn applied(context: &Context<'_>, op_id: Uuid) -> Result<Option<(Uuid, Position)>, LedgerError> {
+    context
+        .connection
+        .prepare_cached(
+            "SELECT payment, version, epoch, (SELECT max(seq) FROM events AS later
+                 WHERE later.payment = events.payment AND later.version = events.version)
+             FROM events WHERE op_id = ?1",
+        )
+        .and_then(|mut statement| {
+            statement
+                .query_row([op_id.as_bytes()], |row| {
+                    let position = Position {
+                        version: row.get(1)?,
+                        epoch: row.get(2)?,
+                        seq: row.get(3)?,
+                    };
+                    Ok((Uuid::from_bytes(row.get(0)?), position))
+                })
+                .optional()
+        })
+        .map_err(disk)
+}
+
+fn reused() -> LedgerError {
+    LedgerError::Invalid("the operation id was used for another payment")
+}
+
+fn load(context: &Context<'_>, id: Uuid) -> Result<Option<Stored>, LedgerError> {
+    find(context, "id", id.as_bytes())
+}
+
+fn by_key(context: &Context<'_>, key_hash: &[u8; 32]) -> Result<Option<Stored>, LedgerError> {
+    find(context, "key_hash", key_hash)
+}
+
+fn find(context: &Context<'_>, column: &str, value: &[u8]) -> Result<Option<Stored>, LedgerError> {
+    let sql = format!("SELECT {} FROM payments WHERE {column} = ?1", codec::COLUMNS);
+    let mut statement = context.connection.prepare_cached(&sql).map_err(disk)?;
+    let mut rows = statement.query([value]).map_err(disk)?;
+    rows.next()
+        .map_err(disk)?
+        .map(|row| codec::payment(row, context.keys))
+        .transpose()
+}
+
+fn order_holder(context: &Context<'_>, tenant: &str, hash: &[u8; 32]) -> Result<Option<Uuid>, LedgerError> {
+    context
+        .connection
+        .prepare_cached("SELECT id FROM payments WHERE tenant = ?1 AND order_ref = ?2 AND holds_order = 1")
+        .and_then(|mut statement| {
+            statement
+                .query_row(params![tenant, hash], |row| row.get(0).map(Uuid::from_bytes))
+                .optional()
+        })
+        .map_err(disk)
+}
+
+/// Adds events to both chains. The operation id stands with the first.
+fn record(
+    context: &mut Context<'_>,
+    stored: &mut Stored,
+    op_id: Option<Uuid>,
+    events: &[NewEvent],
+) -> Result<(), LedgerError> {
+    for (index, event) in events.iter().enumerate() {
+        let payment = &mut stored.payment;
+        payment.position.seq += 1;
+        let op_id = op_id.filter(|_| index == 0);
+        let link = Link {
+            before: &stored.head,
+            payment: payment.id,
+            seq: payment.position.seq,
+            version: payment.position.version,
+            epoch: payment.position.epoch,
+            at: context.now,
+            op_id,
+            kind: &event.kind,
+            digest: &chain::digest(&event.payload),
+        };
+        let hash = link.hash(context.keys);
+        *context.chain = context.chain.next(context.keys, &hash, context.now);
+        context
+            .connection
+            .prepare_cached(
+                "INSERT INTO events (position, payment, seq, version, epoch, at, op_id, kind, payload, hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    context.chain.position,
+                    payment.id.as_bytes(),
+                    payment.position.seq,
+                    payment.position.version,
+                    payment.position.epoch,
+                    context.now,
+                    op_id.as_ref().map(Uuid::as_bytes),
+                    event.kind,
+                    event.payload,
+                    hash,
+                ])
+            })
+            .map_err(disk)?;
+        stored.head = hash;
+    }
+    Ok(())
+}
+
+fn plan(context: &Context<'_>, id: Uuid, attempts: &[NewAttempt]) -> Result<(), LedgerError> {
+    for attempt in attempts {
+        let hash = context
+            .keys
+            .attempt_hash(&attempt.gateway, &attempt.leg, &attempt.gateway_key);
+        let inserted = context
+            .connection
+            .prepare_cached(
+                "INSERT INTO attempts (payment, n, gateway, leg, key_hash, winner, at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![id.as_bytes(), attempt.n, attempt.gateway, attempt.leg, hash, context.now])
+            });
+        constrained(inserted.map(|_| ()), Constraint::Attempt)?;
+    }
+    Ok(())
+}
+
+fn win(context: &Context<'_>, id: Uuid, winner: Winner) -> Result<(), LedgerError> {
+    let (sql, n) = match winner {
+        Winner::Keep => return Ok(()),
+        Winner::Set(n) => ("UPDATE attempts SET winner = 1 WHERE payment = ?1 AND n = ?2", n),
+        Winner::Revoke => (
+            "UPDATE attempts SET winner = 0 WHERE payment = ?1 AND winner = 1 AND ?2 = 0",
+            0,
+        ),
+    };
+    let updated = context
+        .connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute(params![id.as_bytes(), n]));
+    match constrained(updated, Constraint::Winner)? {
+        0 => Err(LedgerError::Invalid("there is no such winner")),
+        _ => Ok(()),
+    }
+}
+
+fn name(context: &Context<'_>, payment: Uuid, ids: &[Id]) -> Result<(), LedgerError> {
+    for id in ids {
+        let scope = Keys::scope_label(&id.scope);
+        let inserted = context
+            .connection
+            .prepare_cached("INSERT INTO ids (scope, id, payment, kind) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
+            .and_then(|mut statement| statement.execute(params![scope, id.id, payment.as_bytes(), id.kind]))
+            .map_err(disk)?;
+        if inserted == 0 {
+            let holder: [u8; 16] = context
+                .connection
+                .prepare_cached("SELECT payment FROM ids WHERE scope = ?1 AND id = ?2")
+                .and_then(|mut statement| statement.query_row([&scope, &id.id], |row| row.get(0)))
+                .map_err(disk)?;
+            if holder != *payment.as_bytes() {
+                return Err(LedgerError::Taken(Constraint::Id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A statement that only this constraint can refuse.
+fn constrained<T>(result: rusqlite::Result<T>, constraint: Constraint) -> Result<T, LedgerError> {
+    result.map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => LedgerError::Taken(constraint),
+        _ => disk(error),
+    })
+}

@@ -1,0 +1,130 @@
+//! Copying the write-ahead log into the main file, off the commit path.
+//!
+//! SQLite would do it inside the commit that fills the log's thousandth page, and that commit's callers would wait for
+//! several milliseconds. Here a thread of its own copies in the background (a PASSIVE checkpoint waits for nobody and
+//! blocks nobody). The log starts again from its beginning only when everything in it was copied; under steady load the
+//! background never quite catches up, so when the log is large the writer copies the small rest itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::Gauges;
+use super::start;
+
+/// Pages in the log at which the background begins to copy: 4 MiB.
+const BEGIN: i64 = 1024;
+/// Pages in the log at which the writer copies the rest: 64 MiB.
+const FORCE: i64 = 16 * 1024;
+/// Commits between two looks at the log's length.
+const LOOK: u64 = 16;
+/// How long the writer must be quiet before the rest is copied at leisure.
+const IDLE: Duration = Duration::from_millis(500);
+const PAGE: u64 = 4096;
+
+/// The writer's side.
+pub(super) struct Pacer {
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    commits: u64,
+    /// Whether a copy was asked for since the log was last found short.
+    asked: bool,
+}
+
+impl Pacer {
+    /// Starts the background thread with a connection of its own.
+    pub fn start(path: PathBuf, gauges: Arc<Gauges>) -> std::io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("ledger-checkpoint".to_owned())
+            .spawn(move || background(&path, &woken, &gauges))?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+            commits: 0,
+            asked: false,
+        })
+    }
+
+    /// Called after every commit, when its answers are out.
+    pub fn after_commit(&mut self, connection: &Connection, gauges: &Gauges) {
+        self.commits += 1;
+        if !self.commits.is_multiple_of(LOOK) {
+            // The background's idle copy needs to know only that something was written.
+            if !self.asked {
+                self.ask();
+            }
+            return;
+        }
+        let Some((log, copied)) = look(connection, "NOOP") else {
+            return;
+        };
+        gauges
+            .wal_bytes
+            .store(u64::try_from(log - copied).unwrap_or(0) * PAGE, Relaxed);
+        if log >= FORCE && log - copied < FORCE / 4 {
+            let _ = look(connection, "PASSIVE");
+        } else if log - copied >= BEGIN {
+            self.ask();
+        }
+    }
+
+    fn ask(&mut self) {
+        if let Some(wake) = &self.wake {
+            self.asked = !matches!(wake.try_send(()), Err(TrySendError::Disconnected(())));
+        }
+    }
+
+    /// Stops the background and copies everything.
+    pub fn finish(&mut self, connection: &Connection) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = look(connection, "TRUNCATE");
+    }
+}
+
+/// A checkpoint of the given kind: pages in the log, and pages of it already copied.
+fn look(connection: &Connection, kind: &str) -> Option<(i64, i64)> {
+    connection
+        .query_row(&format!("PRAGMA wal_checkpoint({kind})"), [], |row| {
+            Ok((row.get(1)?, row.get(2)?))
+        })
+        .ok()
+}
+
+fn background(path: &std::path::Path, woken: &Receiver<()>, gauges: &Gauges) {
+    let Ok(connection) = start::connect(path) else { return };
+    while woken.recv().is_ok() {
+        // While changes keep coming, only a long log is worth the disk's time; when they stop, any log is.
+        let mut quiet = gauges.commits.load(Relaxed);
+        loop {
+            match look(&connection, "NOOP") {
+                Some((log, copied)) if log - copied >= BEGIN => {
+                    let _ = look(&connection, "PASSIVE");
+                }
+                Some((log, copied)) if log > copied => {}
+                _ => break,
+            }
+            match woken.recv_timeout(IDLE) {
+                Ok(()) => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    let commits = gauges.commits.load(Relaxed);
+                    if commits == quiet {
+                        let _ = look(&connection, "PASSIVE");
+                        gauges.wal_bytes.store(0, Relaxed);
+                        break;
+                    }
+                    quiet = commits;
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}

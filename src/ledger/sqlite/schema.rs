@@ -1,0 +1,141 @@
+//! The tables, and how an older ledger becomes a newer one.
+//!
+//! `user_version` counts the migrations applied. Each runs in a transaction of its own together with that count, so a
+//! crash between two leaves a ledger that the next start goes on with. A ledger with more migrations than this program
+//! knows is refused: an older program would write rows that break a newer one's promises.
+
+use rusqlite::Connection;
+
+use super::start::StartError;
+
+/// `application_id` of the file: "SENT".
+const APPLICATION: i32 = 0x5345_4e54;
+
+/// What the tables of each version add.
+const MIGRATIONS: [&str; 2] = [
+    "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE payments (
+        n INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        route TEXT NOT NULL,
+        key_hash BLOB NOT NULL UNIQUE,
+        fingerprint BLOB NOT NULL,
+        fp_version INTEGER NOT NULL,
+        amount INTEGER,
+        currency TEXT,
+        order_ref BLOB,
+        holds_order INTEGER NOT NULL,
+        first_gateway TEXT NOT NULL,
+        gateway TEXT NOT NULL,
+        state TEXT NOT NULL,
+        folded TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        head BLOB NOT NULL,
+        owner BLOB NOT NULL,
+        lease_until INTEGER NOT NULL,
+        deadline INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        terminal INTEGER NOT NULL,
+        in_doubt INTEGER NOT NULL,
+        manual INTEGER NOT NULL,
+        obligations INTEGER NOT NULL,
+        tombstone INTEGER NOT NULL,
+        mac BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX one_live_order ON payments (tenant, order_ref) WHERE holds_order = 1 AND order_ref IS NOT NULL;
+    CREATE INDEX unfinished ON payments (obligations > 0 DESC, n) WHERE terminal = 0 OR obligations > 0;
+    CREATE INDEX sweepable ON payments (n) WHERE terminal = 1 AND tombstone = 0;
+    CREATE INDEX in_doubt ON payments (n) WHERE in_doubt = 1;
+    CREATE INDEX manual ON payments (n) WHERE manual = 1;
+    CREATE INDEX moved ON payments (n) WHERE gateway <> first_gateway;
+    CREATE INDEX by_tenant ON payments (tenant, n);
+    CREATE INDEX by_time ON payments (created_at);
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY,
+        payment BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        op_id BLOB,
+        kind TEXT NOT NULL,
+        payload TEXT,
+        erased BLOB,
+        hash BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX events_of ON events (payment, seq);
+    CREATE UNIQUE INDEX operations ON events (op_id) WHERE op_id IS NOT NULL;
+    CREATE TABLE attempts (
+        payment BLOB NOT NULL,
+        n INTEGER NOT NULL,
+        gateway TEXT NOT NULL,
+        leg TEXT NOT NULL,
+        key_hash BLOB NOT NULL UNIQUE,
+        winner INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (payment, n)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX one_winner ON attempts (payment) WHERE winner = 1;
+    CREATE TABLE ids (
+        scope TEXT NOT NULL,
+        id TEXT NOT NULL,
+        payment BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        PRIMARY KEY (scope, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX ids_of ON ids (payment);
+    CREATE TABLE sealed (
+        payment BLOB NOT NULL,
+        name TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (payment, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE checkpoints (position INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+    ",
+    "
+    CREATE TABLE documents (
+        space TEXT NOT NULL,
+        key TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (space, key)
+    ) WITHOUT ROWID;
+    ",
+];
+
+/// The version that this program writes.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Whether the file is a ledger, and which version; `None` for an empty file.
+pub(super) fn version(connection: &Connection) -> Result<Option<i64>, StartError> {
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, version, tables) {
+        (0, 0, 0) => Ok(None),
+        (APPLICATION, version, _) if version > VERSION => Err(StartError::Newer {
+            found: version,
+            known: VERSION,
+        }),
+        (APPLICATION, version, _) if version >= 1 => Ok(Some(version)),
+        _ => Err(StartError::NotALedger),
+    }
+}
+
+/// Applies what is missing.
+pub(super) fn migrate(connection: &mut Connection, from: i64, to: i64) -> Result<(), StartError> {
+    for version in from..to {
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute_batch(MIGRATIONS[version as usize])?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The writer: one thread, one connection, group commit.
+//!
+//! Whatever is waiting when a transaction begins is committed with it, so one fsync serves as many changes as arrived
+//! during the last one: no timer, no tuning, and a lone change waits for nobody. Each change has a savepoint of its own;
+//! one that is refused leaves the others alone. An answer is sent only after the commit returned.
+//!
+//! When the disk is full the transaction is taken back and its changes are tried one by one, so that the small ones that
+//! open payments need may still fit. Any other failure of the disk ends the ledger: what the page cache holds after a
+//! failed fsync is unknowable (safety.md D8), so it is never tried again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::super::LedgerError;
+use super::super::keys::Keys;
+use super::chain::{self, Chain};
+use super::checkpoint::Pacer;
+use super::codec::disk;
+use super::{Fatal, Gauges};
+
+/// Changes in one transaction at most: bounds how long the first of them waits for the last.
+const BATCH: usize = 512;
+
+/// What a change works with.
+pub(super) struct Context<'a> {
+    pub connection: &'a Connection,
+    pub keys: &'a Keys,
+    /// The end of the chain, moved by every event.
+    pub chain: &'a mut Chain,
+    /// The ledger's time for this transaction.
+    pub now: i64,
+    /// This process.
+    pub owner: uuid::Uuid,
+    /// Whether new payments are refused for want of space.
+    pub full: bool,
+}
+
+/// One change, its answer, and the way back to the caller.
+pub(super) trait Work: Send {
+    /// Does it. May be called again after a transaction was taken back.
+    fn run(&mut self, context: &mut Context<'_>) -> Result<(), LedgerError>;
+    /// Sends the answer, or why there is none.
+    fn answer(self: Box<Self>, failure: Option<LedgerError>);
+}
+
+/// A change as a closure.
+pub(super) struct Task<T, F> {
+    run: F,
+    result: Option<Result<T, LedgerError>>,
+    reply: oneshot::Sender<Result<T, LedgerError>>,
+}
+
+impl<T, F> Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Context<'_>) -> Result<T, LedgerError> + Send,
+{
+    pub fn new(run: F) -> (Self, oneshot::Receiver<Result<T, LedgerError>>) {
+        let (reply, answer) = oneshot::channel();
+        (
+            Self {
+                run,
+                result: None,
+                reply,
+            },
+            answer,
+        )
+    }
+}
+
+impl<T, F> Work for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Context<'_>) -> Result<T, LedgerError> + Send,
+{
+    fn run(&mut self, context: &mut Context<'_>) -> Result<(), LedgerError> {
+        let result = (self.run)(context);
+        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.result = Some(result);
+        outcome
+    }
+
+    fn answer(self: Box<Self>, failure: Option<LedgerError>) {
+        let result = match failure {
+            Some(failure) => Err(failure),
+            None => self.result.unwrap_or(Err(LedgerError::Closed)),
+        };
+        // The caller may have gone away; its change stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The writer's thread.
+pub(super) struct Writer {
+    pub connection: Connection,
+    pub keys: Arc<Keys>,
+    pub chain: Chain,
+    pub owner: uuid::Uuid,
+    pub gauges: Arc<Gauges>,
+    pub pacer: Pacer,
+    pub on_fatal: Fatal,
+    pub queue: mpsc::Receiver<Box<dyn Work>>,
+}
+
+impl Writer {
+    /// Works until every sender is gone, then copies the log into the main file.
+    pub fn run(mut self) {
+        let mut batch: Vec<Box<dyn Work>> = Vec::with_capacity(BATCH);
+        while let Some(first) = self.queue.blocking_recv() {
+            batch.push(first);
+            while batch.len() < BATCH
+                && let Ok(next) = self.queue.try_recv()
+            {
+                batch.push(next);
+            }
+            if self.gauges.fatal.load(Relaxed) {
+                let failure = LedgerError::Fatal("the disk failed before".to_owned());
+                batch.drain(..).for_each(|work| work.answer(Some(failure.clone())));
+                continue;
+            }
+            self.commit(&mut batch);
+            self.pacer.after_commit(&self.connection, &self.gauges);
+        }
+        if !self.gauges.fatal.load(Relaxed) {
+            self.pacer.finish(&self.connection);
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Box<dyn Work>>) {
+        let begun = Instant::now();
+        match self.transaction(batch) {
+            Ok(()) => {
+                self.gauges.committed(begun.elapsed(), batch.len(), &self.chain);
+                batch.drain(..).for_each(|work| work.answer(None));
+            }
+            Err(LedgerError::Full) if batch.len() > 1 => {
+                for work in batch.drain(..) {
+                    self.commit(&mut vec![work]);
+                }
+            }
+            Err(failure @ (LedgerError::Full | LedgerError::Busy)) => {
+                if failure == LedgerError::Full {
+                    self.gauges.full.store(true, Relaxed);
+                }
+                batch.drain(..).for_each(|work| work.answer(Some(failure.clone())));
+            }
+            Err(failure) => {
+                self.gauges.fatal.store(true, Relaxed);
+                (self.on_fatal)(&failure.to_string());
+                batch.drain(..).for_each(|work| work.answer(Some(failure.clone())));
+            }
+        }
+    }
+
+    /// One transaction. On an error nothing of it stands.
+    fn transaction(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), LedgerError> {
+        let before = self.chain;
+        let done = self.attempt(batch);
+        if done.is_err() {
+            self.chain = before;
+            // SQLite takes back by itself what failed for want of space; then there is nothing left to roll back.
+            if !self.connection.is_autocommit() {
+                self.execute("ROLLBACK")?;
+            }
+        }
+        done
+    }
+
+    fn attempt(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), LedgerError> {
+        let before = self.chain;
+        self.execute("BEGIN IMMEDIATE")?;
+        let now = self.gauges.tick(self.chain.at);
+        for work in batch {
+            self.execute("SAVEPOINT change")?;
+            let saved = self.chain;
+            let mut context = Context {
+                connection: &self.connection,
+                keys: &self.keys,
+                chain: &mut self.chain,
+                now,
+                owner: self.owner,
+                full: self.gauges.full.load(Relaxed),
+            };
+            match work.run(&mut context) {
+                Ok(()) => self.execute("RELEASE change")?,
+                Err(failure @ (LedgerError::Fatal(_) | LedgerError::Busy)) => return Err(failure),
+                // SQLite took the whole transaction back; otherwise only this change did not fit.
+                Err(LedgerError::Full) if self.connection.is_autocommit() => return Err(LedgerError::Full),
+                Err(_) => {
+                    self.chain = saved;
+                    self.execute("ROLLBACK TO change")?;
+                    self.execute("RELEASE change")?;
+                }
+            }
+        }
+        if self.chain != before {
+            chain::keep(&self.connection, &self.chain).map_err(disk)?;
+            if self.chain.position / chain::STRIDE != before.position / chain::STRIDE {
+                self.connection
+                    .prepare_cached("INSERT INTO checkpoints (position, hash) VALUES (?1, ?2)")
+                    .and_then(|mut statement| {
+                        statement.execute(rusqlite::params![self.chain.position, self.chain.hash])
+                    })
+                    .map_err(disk)?;
+            }
+        }
+        self.execute("COMMIT")
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), LedgerError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(disk)?;
+        statement.execute([]).map(|_| ()).map_err(disk)
+    }
+}
