@@ -17,6 +17,7 @@ pub mod config;
 pub mod gateway;
 pub mod listen;
 pub mod money;
+pub mod payment;
 pub mod proxy;
 pub mod resilience;
 pub mod route;
