@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod listen;
 pub mod money;
+pub mod payment;
 pub mod proxy;
 pub mod resilience;
 pub mod route;

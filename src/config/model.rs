@@ -44,6 +44,20 @@ impl Dialect {
     }
 }
 
+/// How failover is made safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// No failover.
+    Off,
+    /// Fence the first gateway, then fail over.
+    Fence,
+    /// Authorise only, one durable winner, capture only the winner.
+    Gated,
+    /// Fail over, and void or refund the loser later.
+    Compensate,
+}
+
 /// Everything Sentinel runs by.
 #[derive(Clone, Debug)]
 pub struct Config {

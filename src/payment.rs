@@ -1,0 +1,5 @@
+//! Failover itself.
+//!
+//! [`core`] decides and does nothing else; the engine around it carries out what it decides.
+
+pub mod core;
