@@ -285,7 +285,7 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, port: u16, dir: &
             ]
         }
         Kind::Haproxy => {
-            let mut config = format!("global\n  nbthread {workers}\n  maxconn 25000\n  ulimit-n 60000\n");
+            let mut config = format!("global\n  nbthread {workers}\n  maxconn 9980\n");
             config.push_str("defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 30s\n  timeout http-request 10s\n");
             writeln!(config, "frontend in\n  bind 127.0.0.1:{port}\n  default_backend out").unwrap();
             writeln!(config, "backend out\n  http-reuse always").unwrap();
@@ -312,7 +312,7 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, port: u16, dir: &
                 if workers == 1 { "off" } else { "on" },
                 path("nginx.pid")
             );
-            config.push_str("user root;\nworker_rlimit_nofile 60000;\nevents { worker_connections 25000; }\nhttp {\n  access_log off;\n  keepalive_timeout 300s;\n  keepalive_requests 1000000;\n");
+            config.push_str("user root;\nevents { worker_connections 19000; }\nhttp {\n  access_log off;\n  keepalive_timeout 300s;\n  keepalive_requests 1000000;\n");
             for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
                 writeln!(config, "  {name}_temp_path {};", path(name)).unwrap();
             }
@@ -427,11 +427,14 @@ pub fn syscalls(kind: Kind) -> Option<f64> {
     (many > few).then(|| (many - few) / (many_requests - few_requests))
 }
 
+/// Idle connections at the most: HAProxy wants two descriptors for each, and common limits allow 20,000.
+pub const MANY: usize = 9_900;
+
 /// Resident memory, MB.
 pub struct Memory {
     pub start: f64,
     pub idle_1k: f64,
-    pub idle_10k: f64,
+    pub idle_many: f64,
 }
 
 /// Memory at start and with idle connections, each of which has carried one request.
@@ -439,7 +442,7 @@ pub fn memory(kind: Kind) -> Memory {
     let gateway = Gateway::start(Out::Tls, 0);
     let proxy = Proxy::start(kind, Out::Tls, 1, gateway.port);
     let start = proxy.resident();
-    let mut connections = Vec::with_capacity(10_000);
+    let mut connections = Vec::with_capacity(MANY);
     let mut grow = |to: usize| {
         while connections.len() < to {
             let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).expect("a connection");
@@ -450,10 +453,10 @@ pub fn memory(kind: Kind) -> Memory {
         proxy.resident()
     };
     let idle_1k = grow(1000);
-    let idle_10k = grow(10_000);
+    let idle_many = grow(MANY);
     Memory {
         start,
         idle_1k,
-        idle_10k,
+        idle_many,
     }
 }
