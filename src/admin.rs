@@ -1,5 +1,6 @@
-//! The operators' HTTP interface. Reading is open to whoever reaches the listener; changing takes POST, a `Host` that is
-//! ours (DNS rebinding), no foreign `Origin`, and the token where one is configured.
+//! The operators' HTTP interface. Every request needs a `Host` that is ours (DNS rebinding). Changing takes POST, no
+//! foreign `Origin`, and the token where one is configured. On loopback reading is open; elsewhere it takes the token
+//! too, but for `/live` and `/ready`, which a prober without secrets asks.
 
 use std::sync::Arc;
 
@@ -73,21 +74,27 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
             "this host name is not the admin listener's; add it to admin.hosts if it is",
         );
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        if let Some(origin) = request.headers().get(header::ORIGIN) {
-            let origin = origin.to_str().unwrap_or("");
-            if origin.split_once("://").is_none_or(|(_, named)| named != host) {
-                return problem(StatusCode::FORBIDDEN, "the request comes from another site");
-            }
+    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    if !reads && let Some(origin) = request.headers().get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("");
+        if origin.split_once("://").is_none_or(|(_, named)| named != host) {
+            return problem(StatusCode::FORBIDDEN, "the request comes from another site");
         }
-        if let Some(token) = &admin.token
-            && !bears(request.headers(), token)
-        {
-            return problem(
-                StatusCode::UNAUTHORIZED,
-                "send the admin token: Authorization: Bearer ...",
-            );
-        }
+    }
+    let loopback = runtime
+        .config
+        .listeners
+        .admin
+        .is_none_or(|address| address.ip().is_loopback());
+    let open = reads && (loopback || matches!(request.uri().path(), "/live" | "/ready"));
+    if let Some(token) = &admin.token
+        && !open
+        && !bears(request.headers(), token)
+    {
+        return problem(
+            StatusCode::UNAUTHORIZED,
+            "send the admin token: Authorization: Bearer ...",
+        );
     }
     let mut response = next.run(request).await;
     response

@@ -554,7 +554,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     };
     let authority = uri.authority().ok_or_else(wrong)?;
     if authority.as_str().contains('@') || uri.query().is_some() {
-        return Err(format!("{text:?} must not hold credentials or a query"));
+        return Err("the endpoint must not hold credentials or a query".to_owned());
     }
     Ok(Endpoint {
         tls,

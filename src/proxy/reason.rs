@@ -15,20 +15,12 @@ pub enum Reason {
     NoRoute,
     /// The head cannot be forwarded.
     BadRequest,
-    /// The body is larger than the route takes.
-    BodyTooLarge,
     /// The application's body broke off or stalled.
     RequestBody,
     /// The route's or the process's places are taken.
     Overloaded,
     /// The breaker is open.
     CircuitOpen,
-    /// Sentinel is stopping.
-    Draining,
-    /// Fault injection by an operator.
-    Fault,
-    /// The ledger cannot record the payment, so it is not sent.
-    LedgerUnavailable,
     /// The exchange with the gateway failed.
     Upstream(Failure, Sent),
     /// A defect of Sentinel's own.
@@ -41,13 +33,9 @@ impl Reason {
         match self {
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
-            Self::BodyTooLarge => "body_too_large",
             Self::RequestBody => "request_body",
             Self::Overloaded => "overloaded",
             Self::CircuitOpen => "circuit_open",
-            Self::Draining => "draining",
-            Self::Fault => "fault",
-            Self::LedgerUnavailable => "ledger_unavailable",
             Self::Upstream(failure, _) => match failure {
                 Failure::Dns => "dns",
                 Failure::Connect => "connect",
@@ -70,11 +58,8 @@ impl Reason {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestBody | Self::Upstream(Failure::RequestBody, _) => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::CircuitOpen | Self::Draining | Self::Fault | Self::LedgerUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded | Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(_, Sent::No) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(_, Sent::Maybe) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -94,10 +79,10 @@ impl Reason {
     pub fn proxy_status(self) -> &'static str {
         match self {
             Self::NoRoute => "destination_not_found",
-            Self::BadRequest | Self::RequestBody | Self::BodyTooLarge => "http_request_error",
+            Self::BadRequest | Self::RequestBody => "http_request_error",
             Self::Overloaded => "connection_limit_reached",
-            Self::CircuitOpen | Self::LedgerUnavailable | Self::Draining => "destination_unavailable",
-            Self::Fault | Self::Internal => "proxy_internal_error",
+            Self::CircuitOpen => "destination_unavailable",
+            Self::Internal => "proxy_internal_error",
             Self::Upstream(failure, _) => match failure {
                 Failure::Dns => "dns_error",
                 Failure::Connect => "connection_refused",
@@ -114,9 +99,9 @@ impl Reason {
     }
 
     /// Whether the application's SDK does well to send the same request again by itself. After Sentinel has used its
-    /// own attempts, a repeat within a second only adds load; a full queue or a drain is worth one.
+    /// own attempts, a repeat within a second only adds load; a full queue is worth one.
     pub fn retry(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Draining)
+        matches!(self, Self::Overloaded)
     }
 
     /// One sentence for a person: what happened, whose fault it was, what to do.
@@ -135,9 +120,6 @@ impl Reason {
             Self::BadRequest => {
                 "The request head breaks HTTP's framing rules or Sentinel's limits and was not forwarded.".to_owned()
             }
-            Self::BodyTooLarge => {
-                "The request body is larger than the route's `limits.body`; it was not forwarded.".to_owned()
-            }
             Self::RequestBody => {
                 "The request body broke off or stalled before it was complete; nothing was executed.".to_owned()
             }
@@ -146,11 +128,6 @@ impl Reason {
             }
             Self::CircuitOpen => {
                 format!("Sentinel's circuit breaker for {gateway} is open because the gateway kept failing. {sent}")
-            }
-            Self::Draining => format!("Sentinel is shutting down. {sent}"),
-            Self::Fault => format!("An operator injected this fault through Sentinel's admin API. {sent}"),
-            Self::LedgerUnavailable => {
-                format!("Sentinel's ledger cannot record the payment, so it was not attempted. {sent}")
             }
             Self::Upstream(failure, _) => {
                 let what = match failure {

@@ -1,0 +1,163 @@
+//! The operators' interface: who may ask, who may change, and what a change does to traffic.
+
+use std::net::SocketAddr;
+
+use crate::support::gateway::{Gateway, json};
+use crate::support::sentinel::{Sentinel, free_port};
+use crate::support::wire::{Message, once, post};
+
+async fn ask(admin: SocketAddr, method: &str, path: &str, host: &str, extra: &str) -> Message {
+    once(
+        admin,
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{extra}Content-Length: 0\r\n\r\n"),
+    )
+    .await
+}
+
+fn config(admin: SocketAddr, listen: SocketAddr, gateway: SocketAddr, token: &str, more: &str) -> String {
+    format!(
+        "listeners: {{ admin: '{admin}' }}
+admin: {{ token: '{token}' }}
+gateways:
+  stripe: {{ dialect: stripe, endpoint: 'http://{gateway}', allow_private: true }}
+routes:
+  - name: checkout
+    listen: {listen}
+    dialect: stripe
+    gateways: [stripe]
+{more}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_need_post_our_host_our_origin_and_the_token() {
+    let (admin, listen) = (free_port(), free_port());
+    let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
+    let _sentinel = Sentinel::start(&config(admin, listen, gateway.address, "s3cret", ""));
+    let bearer = "Authorization: Bearer s3cret\r\n";
+    for (method, path, host, extra, wanted) in [
+        ("GET", "/ready", "localhost", "", 200),
+        ("GET", "/breakers", "127.0.0.1:1", "", 200),
+        ("GET", "/metrics", "rebound.example", "", 421),
+        ("GET", "/reload", "localhost", bearer, 405),
+        ("POST", "/reload", "localhost", "", 401),
+        ("POST", "/reload", "localhost", "Authorization: Bearer s3cre\r\n", 401),
+        ("POST", "/reload", "rebound.example", bearer, 421),
+        (
+            "POST",
+            "/reload",
+            "localhost",
+            "Authorization: Bearer s3cret\r\nOrigin: http://evil.example\r\n",
+            403,
+        ),
+        ("POST", "/reload", "localhost", bearer, 200),
+        ("POST", "/breakers/checkout/nobody/open", "localhost", bearer, 404),
+        ("GET", "/nowhere", "localhost", "", 404),
+    ] {
+        let answer = ask(admin, method, path, host, extra).await;
+        assert_eq!(answer.status(), wanted, "{method} {path} {host} {extra}: {answer:?}");
+    }
+    let shown = ask(admin, "GET", "/config", "localhost", "").await.text();
+    assert!(!shown.contains("s3cret") && shown.contains("[REDACTED]"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_loopback_reading_needs_the_token_too() {
+    let admin = SocketAddr::from(([0, 0, 0, 0], free_port().port()));
+    let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
+    let _sentinel = Sentinel::start(&config(admin, free_port(), gateway.address, "s3cret", ""));
+    let here = SocketAddr::from(([127, 0, 0, 1], admin.port()));
+    for (path, extra, wanted) in [
+        ("/live", "", 200),
+        ("/ready", "", 200),
+        ("/config", "", 401),
+        ("/metrics", "", 401),
+        ("/metrics", "Authorization: Bearer s3cret\r\n", 200),
+    ] {
+        assert_eq!(
+            ask(here, "GET", path, "localhost", extra).await.status(),
+            wanted,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_forced_open_sends_nothing_until_it_is_reset() {
+    let (admin, listen) = (free_port(), free_port());
+    let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
+    let _sentinel = Sentinel::start(&config(admin, listen, gateway.address, "", ""));
+    assert_eq!(
+        ask(admin, "POST", "/breakers/checkout/stripe/open", "localhost", "")
+            .await
+            .status(),
+        204
+    );
+    let answer = once(listen, post("/v1/charges", "", "amount=1")).await;
+    assert_eq!(
+        (answer.status(), answer.header("sentinel-outcome")),
+        (503, Some("not_sent")),
+        "{answer:?}"
+    );
+    assert!(
+        answer.header("retry-after").is_some() && answer.text().contains("circuit"),
+        "{answer:?}"
+    );
+    assert!(gateway.seen().is_empty());
+    assert_eq!(
+        ask(admin, "POST", "/breakers/checkout/stripe/reset", "localhost", "")
+            .await
+            .status(),
+        204
+    );
+    assert_eq!(once(listen, post("/v1/charges", "", "amount=1")).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_moves_traffic_and_a_broken_or_impossible_one_changes_nothing() {
+    let (admin, listen) = (free_port(), free_port());
+    let first = Gateway::answering(None, |_, _| json(200, r#"{"from":"first"}"#)).await;
+    let second = Gateway::answering(None, |_, _| json(200, r#"{"from":"second"}"#)).await;
+    let sentinel = Sentinel::start(&config(admin, listen, first.address, "", ""));
+    let from = async || once(listen, post("/v1/charges", "", "amount=1")).await.text();
+    assert!(from().await.contains("first"));
+
+    std::fs::write(sentinel.config(), config(admin, listen, second.address, "", "")).unwrap();
+    assert_eq!(ask(admin, "POST", "/reload", "localhost", "").await.status(), 200);
+    assert!(from().await.contains("second"));
+
+    std::fs::write(sentinel.config(), "routes: [").unwrap();
+    assert_eq!(ask(admin, "POST", "/reload", "localhost", "").await.status(), 422);
+    std::fs::write(sentinel.config(), config(admin, free_port(), first.address, "", "")).unwrap();
+    let refused = ask(admin, "POST", "/reload", "localhost", "").await;
+    assert_eq!(refused.status(), 422);
+    assert!(refused.text().contains("needs a restart"), "{refused:?}");
+    assert!(from().await.contains("second"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_and_a_changed_file_reload_too() {
+    let (admin, listen) = (free_port(), free_port());
+    let gateways = [
+        Gateway::answering(None, |_, _| json(200, "0")).await,
+        Gateway::answering(None, |_, _| json(200, "1")).await,
+    ];
+    let sentinel = Sentinel::start(&config(admin, listen, gateways[0].address, "", ""));
+    for (trigger, gateway) in [("signal", 1), ("file", 0)] {
+        let next = config(admin, listen, gateways[gateway].address, "", "");
+        std::fs::write(sentinel.config(), next).unwrap();
+        if trigger == "signal" {
+            sentinel.signal("HUP");
+        }
+        // Whichever of the two notices first: the answers tell when the new configuration is in force.
+        let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while once(listen, post("/v1/charges", "", "amount=1")).await.text() != gateway.to_string() {
+            assert!(tokio::time::Instant::now() < patience, "not reloaded by {trigger}");
+        }
+    }
+    let history = ask(admin, "GET", "/reloads", "localhost", "").await.text();
+    assert!(
+        history.contains(r#""trigger":"file""#) && history.matches(r#""result":"applied""#).count() == 2,
+        "{history}"
+    );
+}
