@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod json;
 pub mod outcome;
 pub mod paypal;
+pub mod stripe;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -308,5 +309,15 @@ pub trait Gateway: Send + Sync {
         _now: i64,
     ) -> Result<Vec<WebhookFact>, WebhookError> {
         Err(WebhookError::Unsupported)
+    }
+}
+
+/// The gateway that speaks a dialect; `None` for one that Sentinel forwards but does not translate.
+pub fn for_dialect(dialect: Dialect) -> Option<&'static dyn Gateway> {
+    match dialect {
+        Dialect::Stripe => Some(&stripe::Stripe),
+        Dialect::Adyen => Some(&adyen::Adyen),
+        Dialect::Paypal => Some(&paypal::Paypal),
+        Dialect::Braintree | Dialect::Square | Dialect::Razorpay | Dialect::Custom => None,
     }
 }

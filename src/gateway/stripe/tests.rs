@@ -1,0 +1,1 @@
+//! Stripe as dialect and as target, without a network.
