@@ -10,6 +10,9 @@
 //! 5. The answer streams back unchanged; an answer of Sentinel's own has the shape of the gateway's errors
 //!    ([`gateway::errors`]).
 
+// A payment intent has more keys than the default depth of `json!` allows.
+#![recursion_limit = "256"]
+
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -4,7 +4,7 @@
 //! capture, retrieve) and refunds (create, retrieve, list of one payment). Everything else of the API is opaque: updates,
 //! searches, incremental authorisations, customers, subscriptions, `/v2`.
 //!
-//! A `POST /v1/payment_intents` is recognised as [`Operation::Create`]; whether it takes money (`confirm=true`) stands in
+//! A `POST /v1/payment_intents` is recognised as [`Operation::Create`](super::canonical::Operation::Create); whether it takes money (`confirm=true`) stands in
 //! the body, and so in [`Pay::operation`](super::canonical::Pay::operation) after parsing.
 //!
 //! Fence strength is F3: a key tombstone for creations, a cancel for confirmations ([`encode::fence`]).
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, Method};
 
-use super::canonical::{Answer, EarlierAttempt, ObjectKind, Operation, Refusal, Request};
+use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::idempotency::header_key;
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};

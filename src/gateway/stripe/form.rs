@@ -175,13 +175,6 @@ impl Form {
         map
     }
 
-    /// Whether anything stands under this name.
-    pub fn has(&self, top: &str) -> bool {
-        self.pairs
-            .iter()
-            .any(|pair| pair.path.first().is_some_and(|first| first == top))
-    }
-
     /// Drops what may be lost without a word, by the start of its path.
     pub fn drop_all(&mut self, starts: &[&[&str]]) {
         self.pairs.retain(|pair| {
@@ -198,11 +191,6 @@ impl Form {
             .filter(|pair| !pair.value.is_empty())
             .map(|pair| name(&pair.path))
             .collect()
-    }
-
-    /// The pairs as names and values in their order, each array index kept: what a fingerprint or a simulator reads.
-    pub fn into_pairs(self) -> Vec<(Vec<String>, Zeroizing<String>)> {
-        self.pairs.into_iter().map(|pair| (pair.path, pair.value)).collect()
     }
 }
 

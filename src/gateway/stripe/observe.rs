@@ -94,9 +94,7 @@ fn read(leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &I
     match (leg, text(&body, "object")) {
         (Leg::Fence, Some("payment_intent")) => fence(request, reference, &body),
         (Leg::Lookup, Some("list" | "search_result")) => found(request, reference, &body),
-        (Leg::Charge | Leg::Auth | Leg::Lookup | Leg::Fence, Some("payment_intent")) => {
-            intent(leg, request, reference, &body)
-        }
+        (Leg::Charge | Leg::Auth | Leg::Lookup, Some("payment_intent")) => intent(leg, request, reference, &body),
         (Leg::Charge | Leg::Auth | Leg::Lookup, Some("charge")) => charge(leg, request, reference, &body),
         (Leg::Capture, Some("payment_intent" | "charge")) => captured(request, &body),
         (Leg::Void, Some("payment_intent")) => voided(request, &body),
