@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::app::control::{BreakerCommand, Control};
+use crate::app::liveness;
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, control: Arc<Control>) {
@@ -26,7 +27,7 @@ pub async fn serve(listener: TcpListener, control: Arc<Control>) {
 
 fn router(control: Arc<Control>) -> Router {
     Router::new()
-        .route("/live", get(async || "live\n"))
+        .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route(
@@ -117,6 +118,16 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
     sent.is_some_and(|sent| sent.as_bytes().ct_eq(token.as_bytes()).into())
+}
+
+/// Alive means that every worker turns; a gateway's outage is no reason to restart anything.
+async fn live(State(control): State<Arc<Control>>) -> Response {
+    let stuck = control.stuck_workers(liveness::STUCK);
+    if stuck.is_empty() {
+        "live\n".into_response()
+    } else {
+        problem(StatusCode::SERVICE_UNAVAILABLE, &format!("stuck workers: {stuck:?}"))
+    }
 }
 
 async fn ready(State(control): State<Arc<Control>>) -> Response {

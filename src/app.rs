@@ -4,6 +4,8 @@
 //! counters; the main thread runs the operators' side: admin listener, signals, reload.
 
 pub mod control;
+pub mod liveness;
+pub mod service;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
 use crate::telemetry::{self, Metrics};
 use control::Control;
+use liveness::Liveness;
+use service::State;
 
 /// How often the configuration file is compared with what is in force. Comparing content, not events, also sees the
 /// symlink swap of a Kubernetes ConfigMap and an editor's rename.
@@ -92,14 +96,17 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         tracing::warn!(%address, "a socket was passed that no listener in the configuration has");
     }
     let connections = Connections::new(admission.connections);
+    let liveness = Liveness::new(workers);
     for (index, sockets) in sockets.into_iter().enumerate() {
         let (runtime, metrics) = (Arc::clone(&runtime), Arc::clone(&metrics));
         let (connections, admission) = (Arc::clone(&connections), admission.clone());
-        let (stopped, ended) = (stopped.clone(), ended.clone());
+        let (stopped, ended, liveness) = (stopped.clone(), ended.clone(), Arc::clone(&liveness));
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                worker(sockets, connections, &admission, runtime, metrics, stopped);
+                let beating = Arc::clone(&liveness).keep_beating(index);
+                worker(sockets, connections, &admission, runtime, metrics, stopped, beating);
+                liveness.ended(index);
                 drop(ended);
             })?;
     }
@@ -110,6 +117,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         Arc::clone(&runtime),
         Arc::clone(&metrics),
         logging,
+        liveness,
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {
@@ -117,11 +125,12 @@ pub fn run(file: &Path) -> Result<(), AppError> {
             let listener = tokio::net::TcpListener::from_std(bound.into_std())?;
             tokio::spawn(crate::admin::serve(listener, Arc::clone(&control)));
         }
+        tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         control.set_ready(true);
-        notify(&[sd_notify::NotifyState::Ready]);
+        service::tell(State::Ready(&control.status()));
         tracing::info!(listeners = ?addresses, admin = ?admin, workers, "ready");
         let mut look = tokio::time::interval(WATCH);
         loop {
@@ -134,15 +143,26 @@ pub fn run(file: &Path) -> Result<(), AppError> {
             }
         }
         // Readiness goes first, so that nobody sends anything new; then what was begun is finished.
+        let begun = tokio::time::Instant::now();
         control.set_ready(false);
-        notify(&[sd_notify::NotifyState::Stopping]);
+        service::tell(State::Stopping("Stopping: still accepting"));
         if !shutdown.native_sidecar {
-            tokio::time::sleep(shutdown.min).await;
+            tokio::select! {
+                () = tokio::time::sleep(shutdown.min) => {}
+                _ = interrupt.recv() => {}
+            }
         }
         stop.stop(Stop::Drain);
-        if tokio::time::timeout(shutdown.max, all_ended.recv()).await.is_err() {
-            tracing::warn!(max = ?shutdown.max, "requests were still in flight at the shutdown deadline");
-            stop.stop(Stop::Now);
+        service::tell(State::Status("Stopping: finishing requests in flight"));
+        tokio::select! {
+            _ = all_ended.recv() => {}
+            () = tokio::time::sleep_until(begun + shutdown.max) => {
+                tracing::warn!(max = ?shutdown.max, "requests were still in flight at the shutdown deadline");
+                stop.stop(Stop::Now);
+            }
+            // Whoever presses ^C a second time does not want to wait. A second SIGTERM changes nothing: supervisors
+            // repeat it, and a payment in flight must not be cut for that.
+            _ = interrupt.recv() => stop.stop(Stop::Now),
         }
         tracing::info!("stopped");
         Ok(())
@@ -165,6 +185,7 @@ fn worker(
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
     stopped: listen::Shutdown,
+    beating: impl Future<Output = ()> + 'static,
 ) {
     let worker = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(worker) => worker,
@@ -175,6 +196,7 @@ fn worker(
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&worker, async move {
+        let beating = tokio::task::spawn_local(beating);
         let unrouted = Arc::clone(&metrics);
         let proxy = Rc::new(Proxy::new(runtime, metrics));
         let answering = Rc::clone(&proxy);
@@ -205,6 +227,7 @@ fn worker(
                 tracing::error!(%error, "a listener cannot be used");
             }
         }
+        beating.abort();
     });
 }
 
@@ -230,12 +253,5 @@ fn observe(metrics: &Metrics, address: SocketAddr, event: Event) {
         Event::Opened => metrics.connections.inc(),
         Event::Closed => metrics.connections.dec(),
         Event::TimedOut => tracing::debug!(%address, "a connection was ended because its client took too long"),
-    }
-}
-
-/// Tells systemd, when it is there to listen.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "no service manager was told");
     }
 }

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::data_listeners;
+use super::liveness::Liveness;
+use super::service::{self, State};
 use crate::config::load::load;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::Reloaded;
@@ -41,6 +43,7 @@ pub struct Control {
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
     logging: Arc<Logging>,
+    liveness: Arc<Liveness>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -51,7 +54,13 @@ pub struct Control {
 
 impl Control {
     /// For a configuration that has just been loaded.
-    pub fn new(file: PathBuf, runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>, logging: Arc<Logging>) -> Self {
+    pub fn new(
+        file: PathBuf,
+        runtime: Arc<ArcSwap<Runtime>>,
+        metrics: Arc<Metrics>,
+        logging: Arc<Logging>,
+        liveness: Arc<Liveness>,
+    ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
         metrics.config_in_force(&runtime.load().config.hash);
         let looked_at = std::fs::read(&file).ok();
@@ -60,6 +69,7 @@ impl Control {
             runtime,
             metrics,
             logging,
+            liveness,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -96,6 +106,19 @@ impl Control {
     /// The log's level, and whether there is an access log.
     pub fn log_settings(&self) -> (String, bool) {
         self.logging.settings()
+    }
+
+    /// The workers that have not turned for this long, by number.
+    pub fn stuck_workers(&self, limit: Duration) -> Vec<usize> {
+        self.liveness.stuck(Instant::now(), limit)
+    }
+
+    /// One line for the service manager: what is served, by which configuration.
+    pub fn status(&self) -> String {
+        let runtime = self.runtime.load();
+        let hash = runtime.config.hash.get(..12).unwrap_or_default();
+        let routes = runtime.routes.len();
+        format!("Serving {routes} route(s) by configuration {hash}")
     }
 
     /// Whether new requests are welcome.
@@ -140,6 +163,7 @@ impl Control {
     /// What is wrong with the file, or what cannot be changed without a restart.
     pub async fn reload(&self, trigger: &'static str) -> Result<Reload, Reload> {
         let _one_at_a_time = self.reloading.lock().await;
+        service::tell(State::Reloading);
         let before = self.runtime.load_full();
         let outcome = match load(&self.file) {
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
@@ -210,6 +234,11 @@ impl Control {
             at: reload.at,
         }
         .emit();
+        let mut status = self.status();
+        if let Some(first) = reload.problems.first() {
+            status.push_str(&format!("; the new configuration was rejected: {first}"));
+        }
+        service::tell(State::Ready(&status));
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if history.len() == HISTORY {
             history.remove(0);

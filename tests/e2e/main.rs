@@ -7,5 +7,6 @@ mod admin;
 mod contract;
 mod forwarding;
 mod framing;
+mod service;
 mod support;
 mod telemetry;

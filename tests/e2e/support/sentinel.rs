@@ -30,6 +30,26 @@ impl Sentinel {
 
     /// Starts in an existing directory (a restart on the same ledger), with more environment.
     pub fn start_in(dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sentinel"));
+        command.stdin(Stdio::null());
+        Self::start_by(command, dir, config, env)
+    }
+
+    /// Starts with one socket passed as systemd passes it: descriptor 3, `LISTEN_FDS` and `LISTEN_PID`.
+    pub fn start_activated(config: &str, socket: std::net::TcpListener) -> Self {
+        // A shell moves the socket to its place and becomes the binary, whose process id it can therefore name.
+        let mut shell = Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"",
+            ])
+            .arg(env!("CARGO_BIN_EXE_sentinel"))
+            .stdin(std::os::fd::OwnedFd::from(socket));
+        Self::start_by(shell, tempfile::tempdir().expect("a directory"), config, &[])
+    }
+
+    fn start_by(mut command: Command, dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
         let config = config.replace("{dir}", &dir.path().display().to_string());
         let file = dir.path().join("sentinel.yaml");
         std::fs::write(&file, config).expect("the configuration is written");
@@ -44,12 +64,11 @@ impl Sentinel {
             .append(true)
             .open(dir.path().join("log"))
             .expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_sentinel"))
+        let child = command
             .args(["run", "--config"])
             .arg(&file)
             .env("NOTIFY_SOCKET", &socket)
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
@@ -59,19 +78,17 @@ impl Sentinel {
         sentinel
     }
 
-    /// Waits for a state that the binary reports to the service manager.
-    pub fn wait_for(&mut self, state: &str) {
+    /// Waits for a state that the binary reports to the service manager; gives the whole message.
+    pub fn wait_for(&mut self, state: &str) -> String {
         let mut buffer = [0u8; 4096];
         loop {
             match self.notify.recv(&mut buffer) {
-                Ok(length)
-                    if String::from_utf8_lossy(&buffer[..length])
-                        .lines()
-                        .any(|line| line == state) =>
-                {
-                    return;
+                Ok(length) => {
+                    let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    if message.lines().any(|line| line == state) {
+                        return message;
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => panic!(
                     "sentinel did not say {state} ({error}); exit {:?}; log:\n{}",
                     self.child.try_wait(),
