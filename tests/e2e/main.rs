@@ -5,6 +5,7 @@
 
 mod admin;
 mod contract;
+mod deployment;
 mod forwarding;
 mod framing;
 mod service;
