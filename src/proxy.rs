@@ -4,6 +4,7 @@
 //! gateway may have, unless its method is safe; what it answers by itself says whose failure it was, and whether the
 //! request may have reached the gateway.
 
+mod attempt;
 pub mod body;
 pub mod headers;
 pub mod reason;
@@ -24,14 +25,15 @@ use crate::config::model::Dialect;
 use crate::gateway::{OwnError, errors};
 use crate::listen::ConnectionInfo;
 use crate::listen::refusal::Refusal;
-use crate::resilience::breaker::{self, Report, Verdict};
+use crate::resilience::breaker;
 use crate::resilience::retry::{self, Arrival, Attempt, Method, Skip};
 use crate::resilience::{Deadline, jitter};
 use crate::telemetry::Metrics;
-use crate::telemetry::event::{AttemptFinished, HeadRejected, RequestShed};
+use crate::telemetry::event::{HeadRejected, RequestShed};
 use crate::telemetry::labels::Kind;
 use crate::telemetry::trace::{self, TraceContext};
-use crate::upstream::{Client, Deadlines, Evidence, Failure, Sent, Side};
+use crate::upstream::{Client, Deadlines, Evidence, Failed, Failure, Sent, Side};
+use attempt::Ended;
 use body::{Account, Body};
 use reason::Reason;
 use runtime::{RouteState, Runtime};
@@ -169,28 +171,37 @@ impl Proxy {
                     return answer;
                 }
             };
-            let kind = if retries == 0 { Kind::First } else { Kind::Retry };
             account.attempt();
-            let result = self.client.forward(&route.gateway, request, &deadlines).await;
-            let took = sent_at.elapsed();
-            account.waited(took);
-            let (failure, evidence, side, back) = match result {
+            let ended = match &template {
+                Some(template) if route.hedges(&template.0) && retries == 0 => {
+                    let hedged = attempt::hedged(
+                        &self.client,
+                        &route,
+                        request,
+                        template,
+                        permit,
+                        &deadlines,
+                        &mut account,
+                    );
+                    // Boxed, so that two exchanges in a future's size cost nothing where there is one.
+                    Box::pin(hedged).await
+                }
+                _ => {
+                    let outcome = self.client.forward(&route.gateway, request, &deadlines).await;
+                    let took = sent_at.elapsed();
+                    account.waited(took);
+                    let kind = if retries == 0 { Kind::First } else { Kind::Retry };
+                    Ended {
+                        outcome,
+                        permit,
+                        kind,
+                        took,
+                    }
+                }
+            };
+            let Failed { error, request: back } = match ended.conclude(&route, trace) {
                 Ok((response, _)) => {
                     let status = response.status().as_u16();
-                    let verdict = Verdict::of_status(status);
-                    let retry_after = retry_after(&response);
-                    if let Some(transition) = permit.report(
-                        Report {
-                            verdict,
-                            took,
-                            retry_after,
-                        },
-                        Instant::now(),
-                        jitter(),
-                    ) {
-                        route.transition(&transition);
-                    }
-                    route.at_gateway.attempt(kind, "answered", took);
                     let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());
                     if let Some(template) = repeat
                         && let Ok(pause) = self.may_retry(&route, method, Arrival::Possible, retries, &deadline)
@@ -198,7 +209,7 @@ impl Proxy {
                         retries += 1;
                         account.waited(pause);
                         tokio::time::sleep(pause).await;
-                        next = rebuild(template);
+                        next = Some(rebuild(template));
                         continue;
                     }
                     route.protection.budget.deposit(Instant::now());
@@ -207,47 +218,22 @@ impl Proxy {
                     headers::strip_response(&mut parts.headers);
                     return Response::from_parts(parts, Body::forwarded(incoming, account));
                 }
-                Err(failed) => (
-                    failed.error.failure,
-                    failed.error.evidence,
-                    failed.error.side,
-                    failed.request,
-                ),
+                Err(failed) => failed,
             };
 
-            // 4. It failed: what is known, what follows for the breaker, and may it go again?
-            let verdict = match (side, evidence.sent()) {
-                (Side::Downstream | Side::Local, _) => Verdict::Ignored,
-                (Side::Upstream, _) => Verdict::Failure,
-            };
-            if let Some(transition) = permit.report(Report::new(verdict, took), Instant::now(), jitter()) {
-                route.transition(&transition);
-            }
-            let sent = evidence.sent();
-            let reason = Reason::Upstream(failure, sent);
-            AttemptFinished {
-                at: &route.at_gateway,
-                kind,
-                result: reason.label(),
-                took,
-                sent: outcome_word(sent),
-                bytes_sent: evidence.bytes_sent,
-                note: &evidence.note,
-                trace: Some(trace),
-            }
-            .emit();
+            // 4. It failed: may it go again?
             let request = match (back, template.as_ref()) {
                 (Some(request), _) => Some(*request),
-                (None, Some(template)) => rebuild(template),
+                (None, Some(template)) => Some(rebuild(template)),
                 (None, None) => None,
             };
-            let arrival = arrival(&evidence, failure);
+            let arrival = arrival(&error.evidence, error.failure);
             match request {
                 None => route.metrics.retry_skipped(match arrival {
                     Arrival::Possible => Skip::MayHaveExecuted.name(),
                     _ => Skip::BodyGone.name(),
                 }),
-                Some(_) if side != Side::Upstream => {}
+                Some(_) if error.side != Side::Upstream => {}
                 Some(request) => match self.may_retry(&route, method, arrival, retries, &deadline) {
                     Ok(pause) => {
                         retries += 1;
@@ -260,7 +246,7 @@ impl Proxy {
                 },
             }
             route.protection.budget.deposit(Instant::now());
-            return refuse(account, reason, "");
+            return refuse(account, Reason::Upstream(error.failure, error.evidence.sent()), "");
         }
     }
 
@@ -299,12 +285,12 @@ fn arrival(evidence: &Evidence, failure: Failure) -> Arrival {
 
 type Template = (http::Method, http::Uri, http::HeaderMap);
 
-fn rebuild((method, uri, headers): &Template) -> Option<Request<body::Request>> {
+fn rebuild((method, uri, headers): &Template) -> Request<body::Request> {
     let mut request = Request::new(body::Request::Empty);
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();
-    Some(request)
+    request
 }
 
 fn strip_prefix<B>(request: &mut Request<B>, length: usize) -> bool {

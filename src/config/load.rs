@@ -474,10 +474,16 @@ impl Reader<'_> {
                 min_per_second: route.retry.min_per_second.unwrap_or(10.0),
                 max: route.retry.max.unwrap_or(2),
             },
+            // Off unless asked for: a second read is load that the application did not make. Dean and Barroso's 5 %.
             hedge: Hedge {
-                quantile: None,
-                max_extra: 0.05,
-                min_delay: Duration::from_millis(1),
+                quantile: self.unit(at("hedge.reads"), route.hedge.reads, None, units::quantile),
+                max_extra: self.unit(at("hedge.max_extra"), route.hedge.max_extra, 0.05, units::share),
+                min_delay: self.unit(
+                    at("hedge.min_delay"),
+                    route.hedge.min_delay,
+                    Duration::from_millis(1),
+                    units::duration,
+                ),
             },
             limits: Limits {
                 in_flight: route.limits.in_flight.unwrap_or(1024).max(1),

@@ -100,6 +100,9 @@ pub struct Route {
     /// Retries.
     #[serde(default)]
     pub retry: Retry,
+    /// Hedged reads.
+    #[serde(default)]
+    pub hedge: Hedge,
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
@@ -132,6 +135,18 @@ pub struct Retry {
     pub budget: Option<String>,
     pub min_per_second: Option<f64>,
     pub max: Option<u32>,
+}
+
+/// Hedged reads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// The latency quantile after which a GET is sent a second time: `p50` to `p99`, or `off`.
+    pub reads: Option<String>,
+    /// Second requests at most, as a share of reads.
+    pub max_extra: Option<String>,
+    /// Never sooner than this.
+    pub min_delay: Option<String>,
 }
 
 /// Limits.

@@ -158,6 +158,11 @@ impl Account {
         (self.route.config.dialect, self.route.gateway.name.clone())
     }
 
+    /// The trace it belongs to.
+    pub fn trace(&self) -> TraceContext {
+        self.trace
+    }
+
     /// It got its place in the limit.
     pub fn admitted(&mut self, place: Place) {
         self.place = Some(place);

@@ -92,6 +92,11 @@ impl Runtime {
 }
 
 impl RouteState {
+    /// Whether late requests of this method may be sent twice.
+    pub fn hedges(&self, method: &http::Method) -> bool {
+        self.config.hedge.quantile.is_some() && method == http::Method::GET
+    }
+
     /// Tells of a breaker's change.
     pub fn transition(&self, transition: &Transition) {
         BreakerChanged {

@@ -31,7 +31,7 @@ const SLICES: usize = 8;
 const STEPS: u32 = 8;
 const CELLS: usize = 256;
 
-/// What became of a hedge, or why there was none.
+/// What became of a hedge, or why a late read got none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hedged {
     /// The second request answered first.
@@ -44,8 +44,8 @@ pub enum Hedged {
     ExtraLoad,
     /// Not sent: the retry budget is spent.
     RetryBudget,
-    /// Not sent: not a read.
-    Unsafe,
+    /// Not sent: the breaker is not closed.
+    Breaker,
 }
 
 impl Hedged {
@@ -56,7 +56,7 @@ impl Hedged {
         Self::Cancelled,
         Self::ExtraLoad,
         Self::RetryBudget,
-        Self::Unsafe,
+        Self::Breaker,
     ];
 
     /// The word in labels and logs.
@@ -67,7 +67,7 @@ impl Hedged {
             Self::Cancelled => "cancelled",
             Self::ExtraLoad => "extra_load",
             Self::RetryBudget => "retry_budget",
-            Self::Unsafe => "unsafe",
+            Self::Breaker => "breaker",
         }
     }
 }

@@ -8,6 +8,7 @@ mod contract;
 mod deployment;
 mod forwarding;
 mod framing;
+mod resilience;
 mod service;
 mod support;
 mod telemetry;

@@ -1,11 +1,10 @@
 //! What an operator sees is what happened: every request counted once, no secret in a log, series die with their route.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::support::gateway::{Gateway, Script, json};
+use crate::support::metrics::{settled, sum};
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::{Client, get, once, post};
 
@@ -19,41 +18,6 @@ routes:
   - {{ name: {name}, listen: '{listen}', dialect: stripe, gateways: [stripe] }}
 "
     )
-}
-
-/// All samples of a scrape.
-async fn scrape(admin: SocketAddr) -> BTreeMap<String, f64> {
-    let answer = once(admin, get("/metrics", "")).await;
-    assert_eq!(answer.status(), 200);
-    let text = answer.text();
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        })
-        .collect()
-}
-
-fn sum(samples: &BTreeMap<String, f64>, family: &str) -> f64 {
-    let of = |name: &str| name.split('{').next() == Some(family);
-    samples
-        .iter()
-        .filter(|(name, _)| of(name))
-        .map(|(_, value)| value)
-        .sum()
-}
-
-/// Scrapes until nothing is in flight: an answer is counted when its end was seen, a moment after its last byte.
-async fn settled(admin: SocketAddr) -> BTreeMap<String, f64> {
-    for _ in 0..500 {
-        let samples = scrape(admin).await;
-        if sum(&samples, "sentinel_inflight") == 0.0 {
-            return samples;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("requests stay in flight");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +49,7 @@ async fn every_request_is_counted_once_whatever_became_of_it() {
     let mut leaving = Client::connect(listen).await;
     leaving.send(post("/v1/stall", "", "a=1")).await;
     while gateway.seen().iter().all(|seen| !seen.start.contains("/stall")) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     drop(leaving);
 
@@ -118,7 +82,7 @@ async fn every_request_is_counted_once_whatever_became_of_it() {
 async fn the_access_log_can_be_switched_and_shows_no_secret() {
     let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
     let (admin, listen) = (free_port(), free_port());
-    let sentinel = Sentinel::start(&config(admin, listen, gateway.address, "checkout", "json: true"));
+    let mut sentinel = Sentinel::start(&config(admin, listen, gateway.address, "checkout", "json: true"));
     let request = |path: &str| {
         post(
             path,
@@ -139,12 +103,9 @@ async fn the_access_log_can_be_switched_and_shows_no_secret() {
         200
     );
     assert_eq!(once(admin, post("/log?level=,,=", "", "")).await.status(), 422);
-    for _ in 0..500 {
-        if sentinel.log().contains("/second") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // Stopping writes out what is still queued.
+    sentinel.signal("TERM");
+    assert!(sentinel.wait().success());
     let log = sentinel.log();
     assert!(log.contains("/v1/[card]/second") && !log.contains("/v1/first"), "{log}");
     for secret in [
