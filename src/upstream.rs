@@ -6,9 +6,13 @@
 //! ever sent again in here: whoever calls decides, on the evidence. Redirects are not followed, proxy variables of the
 //! environment are not read.
 
+mod acknowledged;
 mod body;
 mod client;
 mod connect;
+pub mod exchange;
+mod hold;
+mod outgoing;
 mod transport;
 
 pub use body::{Body, BodyError};
@@ -110,6 +114,12 @@ pub enum Failure {
     RequestBody,
     /// The answer was larger than allowed.
     TooLarge,
+    /// The gateway answered before it could have the whole request, which was then not completed.
+    EarlyAnswer,
+    /// The gateway did not acknowledge the request's first bytes in time, and never got the last one.
+    Unacknowledged,
+    /// The caller withdrew the request before its last byte was sent.
+    Withdrawn,
     /// Sentinel is stopping, or a task died.
     Internal,
 }

@@ -11,11 +11,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::acknowledged::Kernel;
 use super::body::Body;
-use super::connect::{ConnectError, Names, Stream, lookup, open, tls_config};
-use super::transport::{BodyProgress, Counted, Counters, Tracked};
+use super::connect::{ConnectError, Names, lookup, tls_config};
+use super::outgoing::{BodyProgress, Outgoing, Tracked};
+use super::transport::{Stream, Transport, Wire};
 use super::{Error, Evidence, Failure, Progress, Side};
 use crate::config::model::{Endpoint, GatewayConfig};
 use crate::resilience::Deadline;
@@ -55,9 +58,11 @@ pub struct Client<B> {
 struct Inner<B> {
     pools: RefCell<HashMap<String, Pool<B>>>,
     names: RefCell<Names>,
+    /// The way to ask the kernel about connections; `None` where it is closed to us.
+    kernel: Option<Kernel>,
 }
 
-type Sender<B> = SendRequest<Tracked<B>>;
+type Sender<B> = SendRequest<Outgoing<B>>;
 
 struct Pool<B> {
     gateway: Arc<GatewayConfig>,
@@ -77,20 +82,24 @@ impl<B> std::fmt::Debug for Pool<B> {
     }
 }
 
-struct Conn<B> {
-    sender: Sender<B>,
-    counters: Rc<Counters>,
+pub(super) struct Conn<B> {
+    pub(super) sender: Sender<B>,
+    pub(super) wire: Rc<Wire>,
+    /// hyper's task. It ends with the connection's last holder, whatever it still had to write.
+    task: AbortHandle,
     /// When it is retired: maximum age with jitter, so that a fleet's connections do not all end at once.
     retire: Instant,
-    since: Instant,
-    used: bool,
+    /// Since when it has idled; for one that was never used, since when it has been open.
+    pub(super) since: Instant,
+    /// Whether it has carried a request.
+    pub(super) used: bool,
 }
 
 /// A connection in use. Dropped without [`Lease::give_back`], it is closed.
 pub(super) struct Lease<B> {
     inner: Rc<Inner<B>>,
     name: String,
-    conn: Option<Conn<B>>,
+    pub(super) conn: Option<Conn<B>>,
 }
 
 impl<B> std::fmt::Debug for Lease<B> {
@@ -125,8 +134,9 @@ impl<B> Lease<B> {
 
 impl<B> Drop for Lease<B> {
     fn drop(&mut self) {
-        if self.conn.is_some()
-            && let Ok(mut pools) = self.inner.pools.try_borrow_mut()
+        let Some(conn) = self.conn.take() else { return };
+        conn.task.abort();
+        if let Ok(mut pools) = self.inner.pools.try_borrow_mut()
             && let Some(pool) = pools.get_mut(&self.name)
         {
             pool.active = pool.active.saturating_sub(1);
@@ -147,6 +157,11 @@ impl<B> Default for Client<B> {
         let inner = Inner {
             pools: RefCell::default(),
             names: RefCell::default(),
+            kernel: Kernel::open()
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "the kernel does not tell what was acknowledged: every payment gets a new connection");
+                })
+                .ok(),
         };
         Self { inner: Rc::new(inner) }
     }
@@ -218,14 +233,12 @@ where
                 request: Some(Box::new(request)),
             });
         };
-        let (counters, reused) = (Rc::clone(&conn.counters), conn.used);
-        let (written, read) = (counters.written.get(), counters.read.get());
+        let (wire, reused) = (Rc::clone(&conn.wire), conn.used);
+        let (written, read) = (wire.written.get(), wire.read.get());
         let progress = Rc::new(BodyProgress::default());
         let (mut parts, body) = request.into_parts();
         let target = parts.uri.clone();
-        if let Some(with_base) = with_base(&gateway.endpoint, &target) {
-            parts.uri = with_base;
-        }
+        prepare(&gateway.endpoint, &mut parts, authority);
         // Without this hyper takes a GET of unknown length for one without a body, and drops it.
         let unframed = body.size_hint().exact().is_none() && !parts.headers.contains_key(header::CONTENT_LENGTH);
         if unframed && !body.is_end_stream() {
@@ -233,17 +246,15 @@ where
                 .headers
                 .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        parts.version = http::Version::HTTP_11;
-        set_host(&mut parts.headers, authority);
-        let tracked = Tracked::new(body, Rc::clone(&progress), deadlines.body_idle);
+        let tracked = Outgoing::Streaming(Tracked::new(body, Rc::clone(&progress), deadlines.body_idle));
         let evidence = |status: Option<u16>, note: String| Evidence {
-            progress: match counters.written.get() - written {
+            progress: match wire.written.get() - written {
                 0 => Progress::Nothing,
                 _ if progress.ended.get() => Progress::Committed,
                 _ => Progress::Partial,
             },
-            bytes_sent: counters.written.get() - written,
-            bytes_received: counters.read.get() - read,
+            bytes_sent: wire.written.get() - written,
+            bytes_received: wire.read.get() - read,
             reused,
             http2: false,
             refused_by_peer: false,
@@ -267,11 +278,11 @@ where
                 // hyper hands the request back exactly when it never began to write it. The counter has the last word.
                 let request = refused
                     .take_message()
-                    .filter(|_| counters.written.get() == written)
-                    .map(|request| {
-                        let (mut parts, tracked) = request.into_parts();
+                    .filter(|_| wire.written.get() == written)
+                    .and_then(|request| {
+                        let (mut parts, body) = request.into_parts();
                         parts.uri = target;
-                        Box::new(Request::from_parts(parts, tracked.into_inner()))
+                        Some(Box::new(Request::from_parts(parts, body.into_streaming()?)))
                     });
                 let error = refused.error();
                 let (failure, side) = match progress.broken.get() {
@@ -328,12 +339,23 @@ where
                 return Ok((self.lease(&gateway.name, conn), authority));
             }
         }
-        let limit = deadlines
-            .total
+        let conn = self.open(gateway, tls, &deadlines.total, now).await?;
+        Ok((self.lease(&gateway.name, conn), authority))
+    }
+
+    /// A new connection, within its own limit and the request's.
+    pub(super) async fn open(
+        &self,
+        gateway: &GatewayConfig,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        total: &Deadline,
+        now: Instant,
+    ) -> Result<Conn<B>, ConnectError> {
+        let limit = total
             .within(now, gateway.pool.connect_timeout)
             .unwrap_or(gateway.pool.connect_timeout);
         match tokio::time::timeout(limit, self.connect(gateway, tls)).await {
-            Ok(conn) => Ok((self.lease(&gateway.name, conn?), authority)),
+            Ok(conn) => conn,
             Err(_) => Err(ConnectError {
                 failure: Failure::Connect,
                 note: format!("no connection within {limit:?}"),
@@ -341,7 +363,7 @@ where
         }
     }
 
-    fn lease(&self, name: &str, conn: Conn<B>) -> Lease<B> {
+    pub(super) fn lease(&self, name: &str, conn: Conn<B>) -> Lease<B> {
         if let Some(pool) = self.inner.pools.borrow_mut().get_mut(name) {
             pool.active += 1;
         }
@@ -354,7 +376,7 @@ where
 
     /// The pool of a gateway. A gateway whose settings changed starts afresh; one that did not keeps its connections
     /// over a reload.
-    fn pool(
+    pub(super) fn pool(
         &self,
         gateway: &Arc<GatewayConfig>,
     ) -> Result<(Option<Arc<rustls::ClientConfig>>, HeaderValue), ConnectError> {
@@ -378,6 +400,26 @@ where
         Ok((tls, authority))
     }
 
+    /// Takes an idle connection that fits and lives: one that was never used if there is one, else the one that idled
+    /// least.
+    pub(super) fn take(&self, name: &str, now: Instant, fits: impl Fn(&Conn<B>) -> bool) -> Option<Conn<B>> {
+        let mut pools = self.inner.pools.borrow_mut();
+        let idle = &mut pools.get_mut(name)?.idle;
+        loop {
+            let candidates = idle.iter().enumerate().filter(|(_, conn)| fits(conn));
+            let (best, _) = candidates.max_by_key(|(_, conn)| (!conn.used, conn.since))?;
+            let conn = idle.remove(best);
+            if now < conn.retire && !conn.sender.is_closed() && conn.wire.probe() {
+                return Some(conn);
+            }
+        }
+    }
+
+    /// The way to ask the kernel, where it is open.
+    pub(super) fn kernel(&self) -> Option<&Kernel> {
+        self.inner.kernel.as_ref()
+    }
+
     fn pop(&self, name: &str) -> Option<Conn<B>> {
         self.inner.pools.borrow_mut().get_mut(name)?.idle.pop()
     }
@@ -390,7 +432,7 @@ where
         let endpoint = &gateway.endpoint;
         let mut last = None;
         for address in self.addresses(endpoint).await? {
-            match open(endpoint, tls.as_ref(), address).await {
+            match super::connect::open(endpoint, tls.as_ref(), address).await {
                 Ok(stream) => return self.handshake(gateway, stream).await,
                 Err(error) => {
                     self.inner
@@ -433,12 +475,8 @@ where
     }
 
     async fn handshake(&self, gateway: &GatewayConfig, stream: Stream) -> Result<Conn<B>, ConnectError> {
-        let counters = Rc::new(Counters::default());
-        let sender = match stream {
-            Stream::Tls(stream) => drive(Counted::new(*stream, Rc::clone(&counters))).await,
-            Stream::Plain(stream) => drive(Counted::new(stream, Rc::clone(&counters))).await,
-        }
-        .map_err(|error| ConnectError {
+        let wire = Wire::new(stream);
+        let (sender, task) = drive(Rc::clone(&wire)).await.map_err(|error| ConnectError {
             failure: Failure::Connect,
             note: error.to_string(),
         })?;
@@ -449,7 +487,8 @@ where
         let age = gateway.pool.max_age.mul_f64(0.8 + 0.4 * crate::resilience::jitter());
         Ok(Conn {
             sender,
-            counters,
+            wire,
+            task,
             retire: now + age,
             since: now,
             used: false,
@@ -457,22 +496,21 @@ where
     }
 }
 
-async fn drive<S, B>(transport: Counted<S>) -> Result<Sender<B>, hyper::Error>
+async fn drive<B>(wire: Rc<Wire>) -> Result<(Sender<B>, AbortHandle), hyper::Error>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(transport))
+        .handshake(TokioIo::new(Transport(wire)))
         .await?;
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         // Whoever waits for the answer gets the error; a connection that ends idle concerns nobody.
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a gateway ended");
         }
     });
-    Ok(sender)
+    Ok((sender, task.abort_handle()))
 }
 
 fn nothing_sent(started: Instant, note: String) -> Evidence {
@@ -518,6 +556,11 @@ fn with_base(endpoint: &Endpoint, uri: &Uri) -> Option<Uri> {
     PathAndQuery::try_from(target).ok().map(Uri::from)
 }
 
-fn set_host(headers: &mut http::HeaderMap, authority: HeaderValue) {
-    headers.insert(header::HOST, authority);
+/// Puts the endpoint's own into a request: version, base path, `Host`.
+pub(super) fn prepare(endpoint: &Endpoint, parts: &mut http::request::Parts, authority: HeaderValue) {
+    if let Some(with_base) = with_base(endpoint, &parts.uri) {
+        parts.uri = with_base;
+    }
+    parts.version = http::Version::HTTP_11;
+    parts.headers.insert(header::HOST, authority);
 }

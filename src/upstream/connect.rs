@@ -13,17 +13,12 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::Failure;
+use super::transport::Stream;
 use crate::config::model::Endpoint;
 
 /// How long a resolved name is used before it is asked for again. Gateways move their addresses in minutes, not
 /// seconds; an address that stops answering is left at once anyway.
 const DNS_TTL: Duration = Duration::from_secs(30);
-
-/// A connection's transport: TLS or, where the configuration says so, plaintext.
-pub(super) enum Stream {
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-    Plain(TcpStream),
-}
 
 /// A failed connection: nothing of any request was sent.
 #[derive(Debug)]

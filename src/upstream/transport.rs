@@ -1,171 +1,292 @@
-//! The byte counter above TLS, and the tracked request body: where evidence comes from.
+//! A connection's transport: the byte counter above TLS, where evidence comes from, and the gate for the commit byte.
+//!
+//! hyper's task reads and writes through [`Transport`]; whoever holds the connection in a pool looks through the same
+//! [`Wire`]: what was counted, whether the peer has closed, whether it acknowledged everything. Both live on one thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::client::TlsStream;
 
-/// Plaintext bytes of one connection, both ways, since it was opened.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) written: Cell<u64>,
-    pub(super) read: Cell<u64>,
-}
+use super::hold::{Hold, Pieces};
 
-/// A transport that counts.
+/// A connection's bytes: TLS or, where the configuration says so, plaintext.
 #[derive(Debug)]
-pub(super) struct Counted<S> {
-    inner: S,
-    counters: Rc<Counters>,
+pub(super) enum Stream {
+    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
 }
 
-impl<S> Counted<S> {
-    pub(super) fn new(inner: S, counters: Rc<Counters>) -> Self {
-        Self { inner, counters }
-    }
-
-    fn wrote(&self, result: &Poll<std::io::Result<usize>>) {
-        if let Poll::Ready(Ok(length)) = result {
-            self.counters.written.set(self.counters.written.get() + *length as u64);
+impl Stream {
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(stream) => stream,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+/// One connection, seen from outside of hyper.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: RefCell<Stream>,
+    /// Plaintext bytes written since it was opened.
+    pub(super) written: Cell<u64>,
+    /// Plaintext bytes read since it was opened.
+    pub(super) read: Cell<u64>,
+    addresses: Option<(SocketAddr, SocketAddr)>,
+    /// Whether a commit byte is waited for; kept apart from `gate` because every write of every request asks.
+    holding: Cell<bool>,
+    gate: RefCell<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    hold: Option<Hold>,
+    /// Everything before the commit byte was handed over and flushed.
+    closed: bool,
+    /// Who waits for that.
+    waiter: Option<Waker>,
+    /// hyper's task, which waits to write the commit byte.
+    writer: Option<Waker>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream) -> Rc<Self> {
+        let tcp = stream.tcp();
+        let addresses = tcp.local_addr().ok().zip(tcp.peer_addr().ok());
+        Rc::new(Self {
+            stream: RefCell::new(stream),
+            written: Cell::new(0),
+            read: Cell::new(0),
+            addresses,
+            holding: Cell::new(false),
+            gate: RefCell::default(),
+        })
+    }
+
+    /// Both ends of the connection, this one first.
+    pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.addresses
+    }
+
+    /// From now on the last byte of the next request waits for [`Wire::release`].
+    pub(super) fn hold(&self, body: u64, pieces: Pieces) {
+        *self.gate.borrow_mut() = Gate {
+            hold: Some(Hold::new(body, pieces)),
+            ..Gate::default()
+        };
+        self.holding.set(true);
+    }
+
+    /// Ready when everything but the commit byte was handed to the socket.
+    pub(super) fn poll_held(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut gate = self.gate.borrow_mut();
+        if gate.closed {
+            return Poll::Ready(());
+        }
+        gate.waiter = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Lets the commit byte go. From here on the request may arrive whole, whatever happens.
+    pub(super) fn release(&self) {
+        self.holding.set(false);
+        let writer = self.gate.take().writer;
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// Whether an idle connection still lives, from the kernel's own buffer: no end of stream, no error, no alert of
+    /// TLS, no answer to a request that was never made. What TLS sent for itself (session tickets) is taken in.
+    pub(super) fn probe(&self) -> bool {
+        let mut stream = self.stream.borrow_mut();
+        let mut buffer = [0u8; 4096];
+        loop {
+            let length = match rustix::net::recv(stream.tcp(), &mut buffer[..], RecvFlags::DONTWAIT) {
+                Err(rustix::io::Errno::AGAIN) => return true,
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok((0, _)) | Err(_) => return false,
+                Ok((length, _)) => length,
+            };
+            let Stream::Tls(tls) = &mut *stream else { return false };
+            let session = tls.get_mut().1;
+            let mut bytes = &buffer[..length];
+            while !bytes.is_empty() {
+                match session.read_tls(&mut bytes) {
+                    Ok(0) | Err(_) => return false,
+                    Ok(_) => {}
+                }
+                match session.process_new_packets() {
+                    Ok(state) if !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                    _ => return false,
+                }
+            }
+        }
+    }
+
+    /// What lies unread in the kernel's buffer, without touching it.
+    pub(super) fn waiting(&self) -> Waiting {
+        let stream = self.stream.borrow();
+        match rustix::net::recv(stream.tcp(), &mut [0u8; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Waiting::Nothing,
+            Ok((0, _)) | Err(_) => Waiting::End,
+            Ok(_) => Waiting::Bytes,
+        }
+    }
+
+    fn poll_write_held(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut gate = self.gate.borrow_mut();
+        let Some(hold) = &mut gate.hold else {
+            return self.poll_write(cx, bytes);
+        };
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let allowed = hold.allowed(bytes);
+        if allowed > 0 {
+            let written = ready!(self.poll_write(cx, &bytes[..allowed]))?;
+            hold.pass(&bytes[..written]);
+            return Poll::Ready(Ok(written));
+        }
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
+        gate.writer = Some(cx.waker().clone());
+        gate.closed = true;
+        if let Some(waiter) = gate.waiter.take() {
+            waiter.wake();
+        }
+        Poll::Pending
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes);
+        self.wrote(&result);
+        result
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(length)) = result {
+            self.written.set(self.written.get() + *length as u64);
+        }
+    }
+}
+
+/// What lies unread in the kernel's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Nothing,
+    Bytes,
+    /// The end of the stream, or an error.
+    End,
+}
+
+/// hyper's side of a [`Wire`].
+#[derive(Debug)]
+pub(super) struct Transport(pub(super) Rc<Wire>);
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf);
         let read = (buf.filled().len() - before) as u64;
-        self.counters.read.set(self.counters.read.get() + read);
+        self.0.read.set(self.0.read.get() + read);
         result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.wrote(&result);
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.0.holding.get() {
+            false => self.0.poll_write(cx, buf),
+            true => self.0.poll_write_held(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.0.holding.get() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.0.poll_write_held(cx, first);
+        }
+        let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs);
+        self.0.wrote(&result);
         result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.stream.borrow().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.stream.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.wrote(&result);
-        result
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// How far the application's body got.
-#[derive(Debug, Default)]
-pub(super) struct BodyProgress {
-    /// Its end was handed to hyper: the gateway may have the whole request.
-    pub(super) ended: Cell<bool>,
-    /// It broke off or stalled: the application's side failed, not the gateway's.
-    pub(super) broken: Cell<bool>,
-}
-
-/// The request's body, tracked, with a limit on how long the application may stall in it.
-#[derive(Debug)]
-pub(super) struct Tracked<B> {
-    inner: B,
-    /// Bytes that are still to come, where the body told its length. hyper stops asking once it has them all, whatever
-    /// the body then says of its end.
-    left: Option<u64>,
-    progress: Rc<BodyProgress>,
-    idle: Duration,
-    stall: Option<Pin<Box<Sleep>>>,
-}
-
-impl<B: http_body::Body<Data = Bytes>> Tracked<B> {
-    pub(super) fn new(inner: B, progress: Rc<BodyProgress>, idle: Duration) -> Self {
-        let left = inner.size_hint().exact();
-        progress.ended.set(inner.is_end_stream() || left == Some(0));
-        Self {
-            inner,
-            left,
-            progress,
-            idle,
-            stall: None,
-        }
-    }
-}
-
-impl<B> Tracked<B> {
-    /// The body, when nothing of it was taken.
-    pub(super) fn into_inner(self) -> B {
-        self.inner
-    }
-}
-
-/// The application's body broke off or stalled.
-#[derive(Debug, thiserror::Error)]
-#[error("the application's request body broke off or stalled")]
-pub(super) struct Broken;
-
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Tracked<B> {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.stall = None;
-                if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
-                    *left = left.saturating_sub(data.len() as u64);
-                }
-                this.progress
-                    .ended
-                    .set(this.inner.is_end_stream() || this.left == Some(0));
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(_))) => {
-                this.progress.broken.set(true);
-                Poll::Ready(Some(Err(Broken)))
-            }
-            Poll::Ready(None) => {
-                this.progress.ended.set(true);
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                if stalled(&mut this.stall, this.idle, cx) {
-                    this.progress.broken.set(true);
-                    return Poll::Ready(Some(Err(Broken)));
-                }
-                Poll::Pending
-            }
+        match self {
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Plain(stream) => stream.is_write_vectored(),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -176,46 +297,4 @@ pub(super) fn stalled(timer: &mut Option<Pin<Box<Sleep>>>, limit: Duration, cx: 
     }
     let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
     timer.as_mut().poll(cx).is_ready()
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body::Body as _;
-
-    use super::*;
-
-    /// A body that tells its length and never says that it has ended, as a third party's may.
-    struct Silent(Option<Bytes>);
-
-    impl http_body::Body for Silent {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-            self.0
-                .take()
-                .map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
-        }
-
-        fn size_hint(&self) -> SizeHint {
-            SizeHint::with_exact(4)
-        }
-    }
-
-    #[test]
-    fn a_body_handed_over_whole_has_ended_whatever_it_says_of_itself() {
-        let progress = Rc::new(BodyProgress::default());
-        let mut body = Tracked::new(
-            Silent(Some(Bytes::from_static(b"body"))),
-            Rc::clone(&progress),
-            Duration::ZERO,
-        );
-        assert!(!progress.ended.get());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
-        assert!(progress.ended.get());
-    }
 }

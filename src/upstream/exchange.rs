@@ -1,0 +1,434 @@
+//! One payment's exchange: a connection of its own, the commit byte withheld, the answer complete or not believed.
+//!
+//! The law of [`Client::exchange`]:
+//!
+//! 1. Everything but the request's last byte is handed to the transport. On a connection that has carried a request
+//!    before, or has stood open for more than [`YOUNG`], the peer's acknowledgement of all of it is waited for: a peer
+//!    that had closed meanwhile answers with a reset instead, and the failure is *before* the commit byte. On a young
+//!    connection the TLS handshake has just proved the peer alive.
+//! 2. The caller's gate is asked, as late as possible. It makes *committing* durable, or withdraws.
+//! 3. The last byte is released, as a TLS record of its own. From this moment the evidence says [`Progress::Committed`],
+//!    whether or not the byte ever leaves the machine.
+//!
+//! A failure before 3 is a definite [`Sent::No`](super::Sent): the gateway never had a whole request. What fails after 3
+//! is never more than *maybe*. An `Ok` is an answer whose framing is complete (declared length, last chunk); an answer
+//! that ends with its connection is not believed. Nothing is sent again in here.
+//!
+//! An answer that comes before 3 cannot be one to this request (safety.md 2.3 row 19), or refuses it unread: the request
+//! is then never completed.
+
+use std::future::Future as _;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::client::{Conn, Lease, prepare};
+use super::connect::ConnectError;
+use super::hold::Pieces;
+use super::outgoing::Outgoing;
+use super::transport::{Waiting, Wire};
+use super::{Client, Error, Evidence, Failure, Progress, Side};
+use crate::config::model::GatewayConfig;
+use crate::resilience::Deadline;
+
+/// A connection that carried no request and is younger than this needs no acknowledgement: its handshake is the proof
+/// (safety.md 2.3).
+pub const YOUNG: Duration = Duration::from_secs(2);
+
+/// How long a connection may have idled and still carry a payment. Servers close idle connections after 5 s and more.
+pub const SHORT_IDLE: Duration = Duration::from_secs(2);
+
+/// How long the acknowledgement may take: a round trip around the world, plus the longest delay that TCP allows
+/// receivers (RFC 9293 3.8.6.3: under 500 ms; Linux 40 to 200 ms). Running out costs a new connection, not a payment.
+pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
+
+/// Which connections an exchange may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connections {
+    /// A young one if there is one, else one that idled shortly, else a new one.
+    #[default]
+    Any,
+    /// Only one that has never carried a request: after a kept one has failed.
+    Fresh,
+}
+
+/// Limits of one exchange. Connecting is limited by the gateway's `pool.connect_timeout`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The end of the whole exchange.
+    pub total: Deadline,
+    /// From the commit byte to the answer's head; zero for none of its own.
+    pub response_header: Duration,
+    /// The largest answer body, in bytes.
+    pub answer: usize,
+    /// Which connections may be used.
+    pub connections: Connections,
+}
+
+/// When each step was done, counted from the start of the exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// A connection was there.
+    pub connected: Option<Duration>,
+    /// Everything but the commit byte was handed to the socket.
+    pub held: Option<Duration>,
+    /// The peer acknowledged it; not waited for on a young connection.
+    pub acknowledged: Option<Duration>,
+    /// The commit byte was released.
+    pub released: Option<Duration>,
+    /// The answer's head was there.
+    pub head: Option<Duration>,
+    /// The answer was complete.
+    pub complete: Option<Duration>,
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and fields.
+    pub head: response::Parts,
+    /// The body, framing removed, whole.
+    pub body: Bytes,
+    /// What is known of the request.
+    pub evidence: Evidence,
+    /// When it happened.
+    pub marks: Marks,
+}
+
+/// A failed exchange.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// What failed, and what is known. [`Evidence::sent`] is the law.
+    pub error: Error,
+    /// When it happened.
+    pub marks: Marks,
+}
+
+type Refused<B> = hyper::client::conn::TrySendError<Request<Outgoing<B>>>;
+type Head<B> = Result<Response<Incoming>, Refused<B>>;
+
+impl<B> Client<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
+    /// Sends one payment's request, and gives back its complete answer.
+    ///
+    /// The request's target is path and query; `Host`, the endpoint's base path and the framing are put in here.
+    /// `gate` is asked once everything but the last byte was handed over: `true` releases it, `false` withdraws the
+    /// request for good ([`Failure::Withdrawn`]). It is never cancelled once it was asked, unless the exchange itself is
+    /// dropped; it is not asked at all when the exchange fails earlier. Dropped before the release, the exchange has
+    /// sent no whole request; dropped later, anything may have happened.
+    ///
+    /// # Errors
+    /// [`Failed`], with evidence. Nothing was retried.
+    pub async fn exchange<G>(
+        &self,
+        gateway: &Arc<GatewayConfig>,
+        request: Request<Bytes>,
+        limits: &Limits,
+        gate: G,
+    ) -> Result<Answer, Box<Failed>>
+    where
+        G: AsyncFnOnce() -> bool,
+    {
+        let mut run = Run::new(limits);
+        let (mut lease, authority) = match self.exclusive(gateway, limits, run.started).await {
+            Ok(checked_out) => checked_out,
+            Err(ConnectError { failure, note }) => return Err(run.failed(failure, note)),
+        };
+        run.marks.connected = Some(run.started.elapsed());
+        let Some(conn) = lease.conn.as_mut() else {
+            return Err(run.failed(Failure::Internal, "no connection"));
+        };
+        let proven = !conn.used && conn.since.elapsed() < YOUNG;
+        run.on(conn);
+
+        // 1. Everything but the last byte.
+        let (mut parts, body) = request.into_parts();
+        prepare(&gateway.endpoint, &mut parts, authority);
+        frame(&mut parts, body.len());
+        let wire = Rc::clone(&conn.wire);
+        let pieces = if proven { Pieces::One } else { Pieces::Two };
+        wire.hold(body.len() as u64, pieces);
+        let head_only = parts.method == Method::HEAD;
+        let outgoing = Request::from_parts(parts, Outgoing::whole(body));
+        let mut answer = pin!(conn.sender.try_send_request(outgoing));
+        let held = unless_answered(answer.as_mut(), |cx| wire.poll_held(cx));
+        match within(limits.total.at(), held).await {
+            Some(Ok(())) => run.marks.held = Some(run.started.elapsed()),
+            Some(Err(early)) => return Err(run.early(early)),
+            None => return Err(run.failed(Failure::Deadline, "the request was not taken in time")),
+        }
+        if !proven {
+            let bound = limits.total.shortened(Instant::now(), ACKNOWLEDGE).at();
+            let acknowledged = self.acknowledged(&wire);
+            let mut acknowledged = pin!(acknowledged);
+            let both = unless_answered(answer.as_mut(), |cx| acknowledged.as_mut().poll(cx));
+            match within(bound, both).await {
+                Some(Ok(())) => run.marks.acknowledged = Some(run.started.elapsed()),
+                Some(Err(early)) => return Err(run.early(early)),
+                None => return Err(run.failed(Failure::Unacknowledged, "not acknowledged in time")),
+            }
+        }
+
+        // 2. May it go?
+        if !gate().await {
+            return Err(run.failed(Failure::Withdrawn, "withdrawn before the commit byte"));
+        }
+        if limits.total.expired(Instant::now()) {
+            return Err(run.failed(Failure::Deadline, "the deadline passed before the commit byte"));
+        }
+        if let Some(early) = settle(answer.as_mut(), &wire).await {
+            return Err(match early {
+                Some(early) => run.early(early),
+                None => run.failed(Failure::Connection, "the gateway closed before the commit byte"),
+            });
+        }
+
+        // 3. It goes.
+        run.committed = true;
+        run.marks.released = Some(run.started.elapsed());
+        wire.release();
+        let until = limits.total.shortened(Instant::now(), limits.response_header);
+        let response = match within(until.at(), answer).await {
+            Some(Ok(response)) => response,
+            Some(Err(refused)) => return Err(run.failed(Failure::Connection, refused.into_error())),
+            None if limits.total.expired(Instant::now()) => {
+                return Err(run.failed(Failure::Deadline, "no answer within the deadline"));
+            }
+            None => return Err(run.failed(Failure::HeaderTimeout, "no answer in time")),
+        };
+        run.marks.head = Some(run.started.elapsed());
+        let (head, incoming) = response.into_parts();
+        run.status = Some(head.status.as_u16());
+        let body = match within(limits.total.at(), collect(incoming, limits.answer)).await {
+            Some(Ok(body)) => body,
+            Some(Err((failure, note))) => return Err(run.failed(failure, note)),
+            None => return Err(run.failed(Failure::BodyTimeout, "the answer was not complete within the deadline")),
+        };
+        if !framed(&head, head_only) {
+            let note = "the answer ended with its connection: it may have been cut off";
+            return Err(run.failed(Failure::Connection, note));
+        }
+        run.marks.complete = Some(run.started.elapsed());
+        lease.give_back();
+        Ok(Answer {
+            head,
+            body,
+            evidence: run.evidence(String::new()),
+            marks: run.marks,
+        })
+    }
+
+    /// A connection that nobody else uses, as the module describes.
+    async fn exclusive(
+        &self,
+        gateway: &Arc<GatewayConfig>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(Lease<B>, HeaderValue), ConnectError> {
+        let (tls, authority) = self.pool(gateway)?;
+        let reusable = limits.connections == Connections::Any && self.kernel().is_some();
+        let fits = |conn: &Conn<B>| {
+            let idle = now.duration_since(conn.since);
+            match conn.used {
+                false => idle < YOUNG,
+                true => reusable && idle < SHORT_IDLE,
+            }
+        };
+        while let Some(mut conn) = self.take(&gateway.name, now, fits) {
+            if let Some(Ok(())) = within(limits.total.at(), conn.sender.ready()).await {
+                return Ok((self.lease(&gateway.name, conn), authority));
+            }
+        }
+        let conn = self.open(gateway, tls, &limits.total, now).await?;
+        Ok((self.lease(&gateway.name, conn), authority))
+    }
+
+    /// Ends when the peer acknowledged everything that was written. A peer that is near answers within microseconds,
+    /// which a timer of whole milliseconds would miss: the first questions follow each other closely.
+    async fn acknowledged(&self, wire: &Wire) {
+        let Some((kernel, (local, peer))) = self.kernel().zip(wire.addresses()) else {
+            return std::future::pending().await;
+        };
+        let mut asked = 0u32;
+        // A connection that the kernel does not know is dead: hyper will say so, or the bound will.
+        while !matches!(kernel.unacknowledged(local, peer), Ok(0)) {
+            match asked {
+                0..16 => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+            asked += 1;
+        }
+    }
+}
+
+/// What is known while an exchange runs.
+struct Run {
+    started: Instant,
+    marks: Marks,
+    wire: Option<(Rc<Wire>, u64, u64)>,
+    reused: bool,
+    committed: bool,
+    status: Option<u16>,
+    total: Deadline,
+}
+
+impl Run {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            started: Instant::now(),
+            marks: Marks::default(),
+            wire: None,
+            reused: false,
+            committed: false,
+            status: None,
+            total: limits.total,
+        }
+    }
+
+    fn on<B>(&mut self, conn: &Conn<B>) {
+        self.wire = Some((Rc::clone(&conn.wire), conn.wire.written.get(), conn.wire.read.get()));
+        self.reused = conn.used;
+    }
+
+    fn evidence(&self, note: String) -> Evidence {
+        let (sent, received) = self.wire.as_ref().map_or((0, 0), |(wire, written, read)| {
+            (wire.written.get() - written, wire.read.get() - read)
+        });
+        Evidence {
+            progress: match (self.committed, sent) {
+                (true, _) => Progress::Committed,
+                (false, 0) => Progress::Nothing,
+                (false, _) => Progress::Partial,
+            },
+            bytes_sent: sent,
+            bytes_received: received,
+            reused: self.reused,
+            http2: false,
+            refused_by_peer: false,
+            status: self.status,
+            note,
+            took: self.started.elapsed(),
+        }
+    }
+
+    fn failed(&self, failure: Failure, note: impl std::fmt::Display) -> Box<Failed> {
+        let side = match failure {
+            Failure::Withdrawn | Failure::Internal => Side::Local,
+            Failure::Deadline if !self.committed && self.total.expired(self.started) => Side::Local,
+            _ => Side::Upstream,
+        };
+        let error = Error {
+            failure,
+            side,
+            evidence: self.evidence(note.to_string()),
+        };
+        Box::new(Failed {
+            error,
+            marks: self.marks,
+        })
+    }
+
+    /// The exchange ended before the commit byte was released.
+    fn early<B>(&mut self, end: Head<B>) -> Box<Failed> {
+        match end {
+            Ok(response) => {
+                self.status = Some(response.status().as_u16());
+                self.failed(Failure::EarlyAnswer, "answered before the commit byte")
+            }
+            Err(refused) => self.failed(Failure::Connection, refused.into_error()),
+        }
+    }
+}
+
+/// Our own framing and nothing of the caller's: what cannot be complete without its last byte.
+fn frame(parts: &mut http::request::Parts, length: usize) {
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    parts.headers.remove(header::EXPECT);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bare = matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE);
+    if length > 0 || !bare {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// Whether the end of this answer's body was told by its framing (RFC 9112 section 6.3), not by the end of its
+/// connection.
+fn framed(head: &response::Parts, head_only: bool) -> bool {
+    head_only
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+async fn collect(mut incoming: Incoming, limit: usize) -> Result<Bytes, (Failure, String)> {
+    let too_large = || (Failure::TooLarge, format!("the answer has more than {limit} bytes"));
+    if incoming.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| (Failure::Connection, error.to_string()))?;
+        if let Some(data) = frame.data_ref() {
+            if whole.len() + data.len() > limit {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+/// A step, unless the answer (or the connection's end) comes first.
+async fn unless_answered<T, F>(
+    mut answer: Pin<&mut F>,
+    mut step: impl FnMut(&mut std::task::Context<'_>) -> Poll<()>,
+) -> Result<(), T>
+where
+    F: Future<Output = T>,
+{
+    std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(early) => Poll::Ready(Err(early)),
+        Poll::Pending => step(cx).map(Ok),
+    })
+    .await
+}
+
+/// Takes notice of everything that the kernel already knows: `None` when the connection is quiet and open.
+async fn settle<T, F>(mut answer: Pin<&mut F>, wire: &Wire) -> Option<Option<T>>
+where
+    F: Future<Output = T>,
+{
+    // What lies unread may be TLS's own (session tickets): hyper's task reads it when it gets its turn.
+    for _ in 0..8 {
+        let early = std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+        match (early, wire.waiting()) {
+            (Poll::Ready(early), _) => return Some(Some(early)),
+            (Poll::Pending, Waiting::Nothing) => return None,
+            (Poll::Pending, Waiting::End) => return Some(None),
+            (Poll::Pending, Waiting::Bytes) => tokio::task::yield_now().await,
+        }
+    }
+    Some(None)
+}
+
+/// The future's result, or `None` when the moment came first.
+async fn within<F: Future>(at: Option<Instant>, future: F) -> Option<F::Output> {
+    match at {
+        Some(at) => tokio::time::timeout_at(at, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+#[cfg(test)]
+mod tests;
