@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::app::control::{BreakerCommand, Control};
 use crate::app::liveness;
+use crate::config::model::Listen;
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, control: Arc<Control>) {
@@ -90,7 +91,7 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
     let open = reads && (loopback || matches!(request.uri().path(), "/live" | "/ready"));
     if let Some(token) = &admin.token
         && !open
-        && !bears(request.headers(), token)
+        && !bears(request.headers(), token.expose())
     {
         return problem(
             StatusCode::UNAUTHORIZED,
@@ -161,7 +162,8 @@ async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
             json!({
                 "name": route.config.name,
                 "dialect": route.config.dialect,
-                "listen": route.config.listen,
+                "listen": route.config.listen.iter().map(Listen::url).collect::<Vec<_>>(),
+                "failover": route.config.failover.mode,
                 "path_prefix": route.config.path_prefix,
                 "host": route.config.host,
                 "gateways": route.config.gateways,

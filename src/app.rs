@@ -7,7 +7,7 @@ pub mod control;
 pub mod liveness;
 pub mod service;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::config::load::{Problem, load};
 use crate::config::model::{Admission, Config};
 use crate::listen::bind::{Activated, Bound};
+use crate::listen::tls::ServerTls;
 use crate::listen::{self, Connections, Event, Stop};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
@@ -61,7 +62,8 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     let logging = telemetry::log::init(&config.log, metrics.log_dropped.clone());
     let logging = Arc::new(logging.map_err(|error| AppError::Internal(error.to_string()))?);
     crate::upstream::warm_up();
-    let addresses = data_listeners(&config);
+    let addresses: Vec<SocketAddr> = config.data_listeners().into_keys().collect();
+    let tls = server_tls(&config)?;
     let workers = config.workers;
     let (shutdown, admission, admin) = (
         config.shutdown.clone(),
@@ -75,14 +77,14 @@ pub fn run(file: &Path) -> Result<(), AppError> {
 
     // Every socket is bound before the first worker starts: an address in use is an error, not half a sidecar.
     let mut activated = Activated::from_env()?;
-    let mut sockets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
     for address in &addresses {
         let bound = match activated.take(*address, workers)? {
             Some(passed) => passed,
             None => Bound::for_workers(*address, workers)?,
         };
         for (worker, bound) in sockets.iter_mut().zip(bound) {
-            worker.push(bound);
+            worker.push((bound, tls.get(address).cloned()));
         }
     }
     let admin_socket = match admin {
@@ -169,17 +171,23 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     })
 }
 
-/// The addresses that serve gateways.
-pub fn data_listeners(config: &Config) -> Vec<SocketAddr> {
-    let own = config.routes.iter().filter_map(|route| route.listen);
-    own.chain(config.listeners.shared)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
+/// A listening socket, and its TLS side where it has one.
+type Socket = (Bound, Option<Arc<ServerTls>>);
+
+/// The TLS side of each listener that has one. The loader has seen that certificates and keys fit together.
+fn server_tls(config: &Config) -> Result<BTreeMap<SocketAddr, Arc<ServerTls>>, AppError> {
+    let with_tls = config.data_listeners().into_iter();
+    with_tls
+        .filter_map(|(address, listen)| Some((address, listen.tls.as_ref()?)))
+        .map(|(address, identity)| {
+            let tls = ServerTls::new(identity).map_err(|error| AppError::Internal(error.to_string()))?;
+            Ok((address, tls))
+        })
         .collect()
 }
 
 fn worker(
-    sockets: Vec<Bound>,
+    sockets: Vec<Socket>,
     connections: Arc<Connections>,
     admission: &Admission,
     runtime: Arc<ArcSwap<Runtime>>,
@@ -202,7 +210,7 @@ fn worker(
         let answering = Rc::clone(&proxy);
         let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();
-        for socket in sockets {
+        for (socket, tls) in sockets {
             let address = socket.address();
             let (rendering, metrics) = (Rc::clone(&proxy), Arc::clone(&unrouted));
             let settings = listen::Settings {
@@ -211,6 +219,7 @@ fn worker(
                     head: admission.head,
                     ..Default::default()
                 },
+                tls,
                 render: Rc::new(move |refusal| rendering.render_refusal(address, refusal)),
                 observe: Rc::new(move |event| observe(&metrics, address, event)),
                 ..listen::Settings::new(Arc::clone(&connections))

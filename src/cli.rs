@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::{self, AppError};
 use crate::config::load::{Problem, load};
+use crate::config::model::Listen;
 
 /// A sidecar that stands between an application and its payment gateway.
 #[derive(Debug, Parser)]
@@ -116,11 +117,14 @@ fn check(file: &std::path::Path) -> ExitCode {
         Err(problems) => return print_problems(&problems),
     };
     for route in &config.routes {
-        let at = match (route.listen, config.listeners.shared) {
-            (Some(listen), _) => format!("http://{listen}"),
-            (None, Some(shared)) => format!("http://{shared}{}", route.path_prefix),
-            (None, None) => String::new(),
+        let own = route.listen.iter().map(Listen::url);
+        let shared = config.listeners.shared.iter();
+        let shared = shared.map(|listen| format!("{}{}", listen.url(), route.path_prefix));
+        let at: Vec<String> = match route.path_prefix.is_empty() {
+            true => own.collect(),
+            false => own.chain(shared).collect(),
         };
+        let at = at.join(" and ");
         let gateways: Vec<String> = route
             .gateways
             .iter()

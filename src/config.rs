@@ -4,6 +4,7 @@
 //! at once. Secrets come from the environment or from files, after parsing, so that a secret's value can never change
 //! the structure of the file; no error text repeats one.
 
+pub mod defaults;
 pub mod load;
 pub mod model;
 pub mod raw;

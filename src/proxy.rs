@@ -64,7 +64,7 @@ impl Proxy {
             .config
             .routes
             .iter()
-            .find(|route| route.listen == Some(listener))
+            .find(|route| route.listens_at(listener))
             .map_or(Dialect::Custom, |route| route.dialect);
         let error = OwnError {
             status: refusal.status(),

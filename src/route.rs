@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::model::Route;
+use crate::config::model::{Listen, Route};
 
 /// The routes of one snapshot, grouped by listener so that a request looks only at its own.
 #[derive(Debug, Default)]
@@ -32,8 +32,8 @@ pub struct Matched {
 }
 
 impl Table {
-    /// Builds the table. `shared` is the address that serves routes with a path prefix and no listener of their own.
-    pub fn new(routes: &[Arc<Route>], shared: Option<SocketAddr>) -> Self {
+    /// Builds the table. `shared` are the listeners that serve every route with a path prefix.
+    pub fn new(routes: &[Arc<Route>], shared: &[Listen]) -> Self {
         let mut table = Self::default();
         for (index, route) in routes.iter().enumerate() {
             let entry = || Entry {
@@ -41,18 +41,18 @@ impl Table {
                 prefix: route.path_prefix.trim_end_matches('/').into(),
                 host: route.host.as_deref().map(|host| host.to_ascii_lowercase().into()),
             };
-            if let Some(listener) = route.listen {
+            for listen in &route.listen {
                 // On a listener of its own a route owns every path: SDKs without prefix support come here.
                 let mut own = entry();
-                if shared != Some(listener) {
+                if shared.iter().all(|shared| shared.address != listen.address) {
                     own.prefix = "".into();
                 }
-                table.add(listener, own);
+                table.add(listen.address, own);
             }
-            if let Some(shared) = shared.filter(|shared| route.listen != Some(*shared))
-                && !route.path_prefix.is_empty()
-            {
-                table.add(shared, entry());
+            for shared in shared.iter().filter(|shared| !route.listens_at(shared.address)) {
+                if !route.path_prefix.is_empty() {
+                    table.add(shared.address, entry());
+                }
             }
         }
         table

@@ -266,7 +266,7 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, port: u16, dir: &
             .unwrap();
             writeln!(config, "    allow_private: true").unwrap();
             if tls {
-                writeln!(config, "    ca: {}", ca.display()).unwrap();
+                writeln!(config, "    roots: {}", ca.display()).unwrap();
             }
             writeln!(
                 config,

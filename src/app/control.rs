@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::data_listeners;
 use super::liveness::Liveness;
 use super::service::{self, State};
 use crate::config::load::load;
@@ -165,12 +164,13 @@ impl Control {
         let _one_at_a_time = self.reloading.lock().await;
         service::tell(State::Reloading);
         let before = self.runtime.load_full();
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = std::fs::read(&self.file).ok();
         let outcome = match load(&self.file) {
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
             Ok(config) if config.hash == before.config.hash => Ok("unchanged"),
             Ok(config) => {
                 let fixed = [
-                    ("listeners", data_listeners(&config) != data_listeners(&before.config)),
+                    ("listeners", config.data_listeners() != before.config.data_listeners()),
                     (
                         "listeners.admin",
                         config.listeners.admin != before.config.listeners.admin,

@@ -1,8 +1,10 @@
 //! From a file to a validated [`Config`]: every problem at once, each with its place in the file and a hint.
-//!
-//! This is also the one home of every default, with the sentence that justifies it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod files;
+mod gateway;
+mod route;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,11 +13,8 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::model::{
-    Admin, Admission, Breaker, Config, Endpoint, GatewayConfig, Hedge, Limits, Listeners, Log, Pool, Retry, Route,
-    Shutdown, Timeouts,
-};
-use super::{raw, units};
+use super::model::{Admin, Admission, Config, GatewayConfig, Ledger, Listeners, Log, Route, Secret, Shutdown};
+use super::{defaults, raw, units};
 
 /// The largest configuration file, in bytes. Real ones have a few kilobytes; a limit keeps a mistaken path (a device, a
 /// log) from being read into memory.
@@ -80,6 +79,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Problem>> {
         file,
         text,
         problems: Vec::new(),
+        read: Vec::new(),
     };
     let value = reader.expand(value, "");
     if !reader.problems.is_empty() {
@@ -146,6 +146,8 @@ struct Reader<'a> {
     file: &'a Path,
     text: &'a str,
     problems: Vec<Problem>,
+    /// The files read so far, with their content's digest.
+    read: Vec<(PathBuf, [u8; 32])>,
 }
 
 impl Reader<'_> {
@@ -160,20 +162,20 @@ impl Reader<'_> {
         });
     }
 
-    /// Puts environment variables and files into scalars: `${NAME}`, `${NAME:-default}`, `file:/path`. Values are not
-    /// looked at again, so a value can neither refer to another nor change the structure.
+    /// Puts environment variables into scalars, `${NAME}` and `${NAME:-default}`, and a file's content in the place of
+    /// `{ file: path }`. Values are not looked at again, so a value can neither refer to another nor change the structure.
     fn expand(&mut self, value: serde_yaml::Value, path: &str) -> serde_yaml::Value {
         use serde_yaml::Value;
         match value {
-            Value::String(text) => {
-                if let Some(file) = text.strip_prefix("file:") {
-                    match std::fs::read_to_string(file) {
-                        Ok(content) => return Value::String(content.trim_end_matches(['\r', '\n']).to_owned()),
-                        Err(error) => self.problem(path, format!("{file} cannot be read: {error}")),
-                    }
+            Value::String(text) => Value::String(self.variables(&text, path)),
+            Value::Mapping(entries) if entries.len() == 1 && entries.contains_key("file") => {
+                let Some(file) = entries.get("file").and_then(Value::as_str) else {
+                    self.problem(path, "`file` must name a file");
                     return Value::String(String::new());
-                }
-                Value::String(self.variables(&text, path))
+                };
+                let file = PathBuf::from(self.variables(file, path));
+                let content = self.secret_file(path, &file);
+                Value::String(content)
             }
             Value::Sequence(items) => Value::Sequence(
                 items
@@ -246,6 +248,10 @@ impl Reader<'_> {
         }
     }
 
+    fn duration(&mut self, path: &str, text: Option<String>, default: Duration) -> Duration {
+        self.unit(path.to_owned(), text, default, units::duration)
+    }
+
     fn address(&mut self, path: String, text: Option<&str>) -> Option<SocketAddr> {
         let text = text?;
         match text.parse() {
@@ -261,26 +267,40 @@ impl Reader<'_> {
     }
 
     fn config(&mut self, raw: raw::File) -> Config {
-        let ms = Duration::from_millis;
-        let secs = Duration::from_secs;
+        let local_ca = PathBuf::from(raw.local_ca.unwrap_or_else(|| defaults::LOCAL_CA.into()));
         let listeners = Listeners {
-            shared: self.address("listeners.shared".into(), raw.listeners.shared.as_deref()),
+            shared: self.listeners("listeners.shared", raw.listeners.shared, &local_ca),
             admin: self.address("listeners.admin".into(), raw.listeners.admin.as_deref()),
         };
+        let ledger = raw.ledger.map(|ledger| self.ledger(ledger));
         let gateways: BTreeMap<String, Arc<GatewayConfig>> = raw
             .gateways
             .into_iter()
             .filter_map(|(name, gateway)| Some((name.clone(), Arc::new(self.gateway(name, gateway)?))))
             .collect();
-        let routes: Vec<Arc<Route>> = raw
-            .routes
-            .into_iter()
-            .enumerate()
-            .map(|(at, route)| Arc::new(self.route(at, route, &gateways, &listeners)))
-            .collect();
+        let mut routes: Vec<Arc<Route>> = Vec::with_capacity(raw.routes.len());
+        for (at, route) in raw.routes.into_iter().enumerate() {
+            let listen = self.listeners(&format!("routes[{at}].listen"), route.listen, &local_ca);
+            let route = raw::Route {
+                listen: raw::OneOrMany::default(),
+                ..route
+            };
+            routes.push(Arc::new(self.route(
+                at,
+                route,
+                listen,
+                &gateways,
+                &listeners,
+                ledger.is_some(),
+            )));
+        }
         self.across(&routes, &listeners);
         let admin = Admin {
-            token: raw.admin.token.filter(|token| !token.is_empty()),
+            token: raw
+                .admin
+                .token
+                .filter(|token| !token.0.is_empty())
+                .map(|token| Secret::new(token.0)),
             hosts: raw.admin.hosts,
         };
         if listeners.admin.is_some_and(|address| !address.ip().is_loopback()) && admin.token.is_none() {
@@ -289,288 +309,86 @@ impl Reader<'_> {
                 "an admin listener outside loopback needs admin.token",
             );
         }
-        // One worker serves some 30,000 requests a second: a sidecar's whole need.
-        let workers = raw.workers.unwrap_or(1);
+        let workers = raw.workers.unwrap_or(defaults::WORKERS);
         if !(1..=256).contains(&workers) {
             self.problem("workers", "must be 1 to 256");
         }
+        let shutdown = Shutdown {
+            min: self.duration("shutdown.min", raw.shutdown.min, defaults::SHUTDOWN_MIN),
+            max: self.duration("shutdown.max", raw.shutdown.max, defaults::SHUTDOWN_MAX),
+            native_sidecar: raw.shutdown.native_sidecar.unwrap_or(false),
+        };
+        let log = Log {
+            json: raw.log.json.unwrap_or(defaults::LOG_JSON),
+            access: raw.log.access.unwrap_or(defaults::LOG_ACCESS),
+            level: raw.log.level.unwrap_or_else(|| defaults::LOG_LEVEL.into()),
+        };
+        let admission = Admission {
+            connections: raw.admission.connections.unwrap_or(defaults::CONNECTIONS),
+            header_timeout: self
+                .duration(
+                    "admission.header_timeout",
+                    raw.admission.header_timeout,
+                    defaults::HEADER_TIMEOUT,
+                )
+                .max(Duration::from_millis(100)),
+            head: self.unit("admission.head".into(), raw.admission.head, defaults::HEAD, units::size),
+        };
+        let mut digest = Sha256::new();
+        digest.update(self.text.as_bytes());
+        for (_, content) in &self.read {
+            digest.update(content);
+        }
         Config {
-            hash: Sha256::digest(self.text.as_bytes())
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            hash: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            files: self.read.iter().map(|(path, _)| path.clone()).collect(),
             listeners,
             workers,
+            ledger,
             gateways,
             routes,
-            shutdown: Shutdown {
-                min: self.unit("shutdown.min".into(), raw.shutdown.min, Duration::ZERO, units::duration),
-                // Below Kubernetes' default grace period of 30 s.
-                max: self.unit("shutdown.max".into(), raw.shutdown.max, secs(25), units::duration),
-                native_sidecar: raw.shutdown.native_sidecar.unwrap_or(false),
-            },
-            log: Log {
-                json: raw.log.json.unwrap_or(false),
-                access: raw.log.access.unwrap_or(false),
-                level: raw.log.level.unwrap_or_else(|| "info".into()),
-            },
-            admission: Admission {
-                connections: raw.admission.connections.unwrap_or(10_000),
-                // No SDK takes more than milliseconds; a slow-loris takes all it gets.
-                header_timeout: self
-                    .unit(
-                        "admission.header_timeout".into(),
-                        raw.admission.header_timeout,
-                        secs(10),
-                        units::duration,
-                    )
-                    .max(ms(100)),
-                head: self.unit("admission.head".into(), raw.admission.head, 64 << 10, units::size),
-            },
+            shutdown,
+            log,
+            admission,
             admin,
         }
     }
 
-    fn gateway(&mut self, name: String, gateway: raw::Gateway) -> Option<GatewayConfig> {
-        let at = |field: &str| format!("gateways.{name}.{field}");
-        let mut endpoint = match endpoint(&gateway.endpoint) {
-            Ok(endpoint) => endpoint,
-            Err(message) => {
-                self.problem(at("endpoint"), message);
-                return None;
-            }
-        };
-        endpoint.ca = gateway.ca.map(PathBuf::from);
-        if let Some(ca) = &endpoint.ca
-            && let Err(error) = std::fs::metadata(ca)
+    fn ledger(&mut self, ledger: raw::Ledger) -> Ledger {
+        let sqlite = PathBuf::from(ledger.sqlite);
+        let directory = sqlite.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if sqlite.file_name().is_none() {
+            self.problem("ledger.sqlite", "must name a file, as in /var/lib/sentinel/ledger.db");
+        } else if let Some(directory) = directory
+            && !directory.is_dir()
         {
-            self.problem(at("ca"), format!("{} cannot be read: {error}", ca.display()));
-        }
-        endpoint.allow_private = gateway.allow_private;
-        for (index, text) in gateway.addresses.iter().enumerate() {
-            endpoint
-                .addresses
-                .extend(self.address(format!("{}[{index}]", at("addresses")), Some(text)));
-        }
-        let pool = Pool {
-            max_idle: gateway.pool.max_idle.unwrap_or(128),
-            // Below every gateway's own limit seen in the field (60 s and more), so that Sentinel closes first and a
-            // request rarely meets a connection that the gateway is just closing.
-            idle: self.unit(
-                at("pool.idle"),
-                gateway.pool.idle,
-                Duration::from_secs(30),
-                units::duration,
-            ),
-            // New connections find new addresses; with jitter a fleet does not reconnect at once.
-            max_age: self.unit(
-                at("pool.max_age"),
-                gateway.pool.max_age,
-                Duration::from_secs(300),
-                units::duration,
-            ),
-            connect_timeout: self.unit(
-                at("pool.connect_timeout"),
-                gateway.pool.connect_timeout,
-                Duration::from_secs(3),
-                units::duration,
-            ),
-        };
-        Some(GatewayConfig {
-            name: name.clone(),
-            dialect: gateway.dialect,
-            endpoint,
-            pool,
-        })
-    }
-
-    fn route(
-        &mut self,
-        index: usize,
-        route: raw::Route,
-        gateways: &BTreeMap<String, Arc<GatewayConfig>>,
-        listeners: &Listeners,
-    ) -> Route {
-        let at = |field: &str| format!("routes[{index}].{field}");
-        let listen = self.address(at("listen"), route.listen.as_deref());
-        let prefix = route.path_prefix.unwrap_or_default();
-        let prefix = prefix.trim_end_matches('/').to_owned();
-        if !prefix.is_empty() && !prefix.starts_with('/') {
-            self.problem(at("path_prefix"), "must begin with /");
-        }
-        if listen.is_none() && (prefix.is_empty() || listeners.shared.is_none()) {
+            let directory = directory.display();
             self.problem(
-                at("name"),
-                "matches nothing: give the route `listen`, or `path_prefix` and listeners.shared",
+                "ledger.sqlite",
+                format!("the directory {directory} is not there; make it, owned by the user that Sentinel runs as"),
             );
         }
-        match route.gateways.as_slice() {
-            [] => self.problem(at("gateways"), "names no gateway"),
-            [_] => {}
-            _ => self.problem(
-                at("gateways"),
-                "names several gateways, but this version only forwards: name one",
-            ),
+        let key_file = ledger
+            .key_file
+            .map_or_else(|| sqlite.with_added_extension("key"), PathBuf::from);
+        let answers = ledger.retention.answers;
+        let keep_answers = self.duration("ledger.retention.answers", answers, defaults::KEEP_ANSWERS);
+        let payments = ledger.retention.payments;
+        let keep_payments = self.duration("ledger.retention.payments", payments, defaults::KEEP_PAYMENTS);
+        if keep_payments < defaults::KEEP_PAYMENTS_MIN || keep_payments < keep_answers {
+            self.problem(
+                "ledger.retention.payments",
+                "must be 2d at least, and no less than ledger.retention.answers",
+            );
         }
-        for gateway in &route.gateways {
-            match gateways.get(gateway) {
-                None => {
-                    let hint = nearest(gateway, gateways.keys().map(String::as_str))
-                        .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
-                    self.problem(at("gateways"), format!("there is no gateway `{gateway}`{hint}"));
-                }
-                Some(found) if found.dialect != route.dialect => {
-                    self.problem(
-                        at("dialect"),
-                        format!(
-                            "the application would speak {} to a {} gateway",
-                            route.dialect.name(),
-                            found.dialect.name()
-                        ),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-        let secs = Duration::from_secs;
-        Route {
-            name: route.name,
-            listen,
-            path_prefix: prefix,
-            host: route.host,
-            dialect: route.dialect,
-            gateways: route.gateways,
-            // resilience4j's and linkerd's ideas with Envoy's numbers: five failures in a row, or half of at least
-            // twenty calls in ten seconds.
-            breaker: Breaker {
-                consecutive: route.breaker.consecutive.unwrap_or(5),
-                failure_rate: self.unit(
-                    at("breaker.failure_rate"),
-                    route.breaker.failure_rate,
-                    0.5,
-                    units::share,
-                ),
-                slow_rate: self.unit(at("breaker.slow_rate"), route.breaker.slow_rate, 0.8, units::share),
-                slow_after: self.unit(
-                    at("breaker.slow_after"),
-                    route.breaker.slow_after,
-                    secs(5),
-                    units::duration,
-                ),
-                window: self.unit(at("breaker.window"), route.breaker.window, secs(10), units::duration),
-                min_calls: route.breaker.min_calls.unwrap_or(20),
-                open: self.unit(at("breaker.open"), route.breaker.open, secs(5), units::duration),
-                open_max: self.unit(
-                    at("breaker.open_max"),
-                    route.breaker.open_max,
-                    secs(60),
-                    units::duration,
-                ),
-                half_open_calls: route.breaker.half_open_calls.unwrap_or(3).max(1),
-            },
-            // Finagle's and Envoy's budget: a fifth of the traffic, and a floor for quiet services.
-            retry: Retry {
-                budget: self.unit(at("retry.budget"), route.retry.budget, 0.2, units::share),
-                min_per_second: route.retry.min_per_second.unwrap_or(10.0),
-                max: route.retry.max.unwrap_or(2),
-            },
-            // Off unless asked for: a second read is load that the application did not make. Dean and Barroso's 5 %.
-            hedge: Hedge {
-                quantile: self.unit(at("hedge.reads"), route.hedge.reads, None, units::quantile),
-                max_extra: self.unit(at("hedge.max_extra"), route.hedge.max_extra, 0.05, units::share),
-                min_delay: self.unit(
-                    at("hedge.min_delay"),
-                    route.hedge.min_delay,
-                    Duration::from_millis(1),
-                    units::duration,
-                ),
-            },
-            limits: Limits {
-                in_flight: route.limits.in_flight.unwrap_or(1024).max(1),
-                queue: route.limits.queue.unwrap_or(256),
-                queue_timeout: self.unit(
-                    at("limits.queue_timeout"),
-                    route.limits.queue_timeout,
-                    secs(1),
-                    units::duration,
-                ),
-                adaptive: route.limits.adaptive.unwrap_or(false),
-            },
-            timeouts: Timeouts {
-                // The shortest default of an official SDK is 30 s: an answer must come before it.
-                response_header: self.unit(
-                    at("timeouts.response_header"),
-                    route.timeouts.response_header,
-                    secs(28),
-                    units::duration,
-                ),
-                body_idle: self.unit(
-                    at("timeouts.body_idle"),
-                    route.timeouts.body_idle,
-                    secs(30),
-                    units::duration,
-                ),
-                total: self.unit(at("timeouts.total"), route.timeouts.total, secs(28), units::duration),
-            },
+        Ledger {
+            sqlite,
+            key_file,
+            strict: ledger.strict.unwrap_or(defaults::LEDGER_STRICT),
+            keep_answers,
+            keep_payments,
         }
     }
-
-    /// What concerns several routes at once.
-    fn across(&mut self, routes: &[Arc<Route>], listeners: &Listeners) {
-        let mut names = BTreeSet::new();
-        let mut owned: BTreeSet<(SocketAddr, String, Option<String>)> = BTreeSet::new();
-        for (index, route) in routes.iter().enumerate() {
-            if !names.insert(route.name.as_str()) {
-                self.problem(
-                    format!("routes[{index}].name"),
-                    format!("there are two routes named `{}`", route.name),
-                );
-            }
-            let listener = route.listen.or(listeners.shared);
-            let prefix = if route.listen.is_some() {
-                String::new()
-            } else {
-                route.path_prefix.clone()
-            };
-            if let Some(listener) = listener
-                && !owned.insert((listener, prefix, route.host.clone()))
-            {
-                self.problem(
-                    format!("routes[{index}].listen"),
-                    "an earlier route owns the same listener, prefix and host",
-                );
-            }
-            if route.listen.is_some() && route.listen == listeners.admin {
-                self.problem(format!("routes[{index}].listen"), "is the admin listener");
-            }
-        }
-        if routes.is_empty() {
-            self.problem("routes", "there is no route");
-        }
-    }
-}
-
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let wrong = || format!("{text:?} is not an endpoint: write https://host, with :port and /base where needed");
-    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
-    let tls = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
-        _ => return Err(wrong()),
-    };
-    let authority = uri.authority().ok_or_else(wrong)?;
-    if authority.as_str().contains('@') || uri.query().is_some() {
-        return Err("the endpoint must not hold credentials or a query".to_owned());
-    }
-    Ok(Endpoint {
-        tls,
-        host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-        base_path: uri.path().trim_end_matches('/').to_owned(),
-        ca: None,
-        addresses: Vec::new(),
-        allow_private: false,
-    })
 }
 
 /// Finds the line and column of a path such as `routes[1].limits.queue` by following its keys through the text. A place
@@ -621,6 +439,7 @@ fn find_key(text: &str, key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Mode;
 
     const GOOD: &str = "listeners: { admin: 127.0.0.1:9901 }
 gateways:
@@ -677,7 +496,10 @@ routes:
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains("in quotes"), "{found:#?}");
         let quoted = parse(Path::new("s.yaml"), &text.replace("name: 1", "name: '1'")).unwrap();
-        assert_eq!(quoted.admin.token, std::env::var("PATH").ok());
+        assert_eq!(
+            quoted.admin.token.as_ref().map(Secret::expose),
+            std::env::var("PATH").ok().as_deref()
+        );
     }
 
     #[test]
@@ -694,6 +516,107 @@ routes:
         let found = problems(&GOOD.replace("https://api.stripe.com", "'${SENTINEL_TEST_ABSENT}'"));
         assert!(found[0].contains("no variable SENTINEL_TEST_ABSENT"), "{found:#?}");
         assert!(problems(&GOOD.replace("https://api.stripe.com", "'${SENTINEL_TEST_ABSENT:-https://x}'")).is_empty());
+    }
+
+    /// `GOOD` with a second gateway and what failover needs, but for what a test takes away.
+    fn failing_over() -> String {
+        GOOD.replace("api.stripe.com }", "api.stripe.com, credentials: { secret_key: sk_test_x } }\n  adyen: { dialect: adyen, endpoint: https://checkout-test.adyen.com, capture: manual, credentials: { api_key: key, merchant_account: Acme } }")
+            .replace("[stripe]", "[stripe, adyen]")
+            + "ledger: { sqlite: ledger.db }\n"
+    }
+
+    #[test]
+    fn several_gateways_fail_over_with_careful_defaults_and_one_gateway_does_not() {
+        let config = parse(Path::new("s.yaml"), &failing_over()).unwrap();
+        let failover = &config.routes[0].failover;
+        assert_eq!(failover.mode, Mode::Fence);
+        assert!(!failover.raw_cards && failover.require_certificate && failover.assume_quiescent_after.is_none());
+        assert_eq!(
+            config.gateways["adyen"].credentials.get("merchant_account"),
+            Some("Acme")
+        );
+        assert_eq!(config.gateways["adyen"].settings["capture"], "manual");
+        assert_eq!(config.ledger.unwrap().key_file, Path::new("ledger.db.key"));
+        let alone = parse(Path::new("s.yaml"), GOOD).unwrap();
+        assert_eq!(alone.routes[0].failover.mode, Mode::Off);
+        let off = failing_over().replace("[stripe, adyen]", "[stripe, adyen]\n    failover: { mode: off }");
+        assert_eq!(
+            parse(Path::new("s.yaml"), &off).unwrap().routes[0].failover.mode,
+            Mode::Off
+        );
+    }
+
+    #[test]
+    fn failover_without_what_makes_it_safe_is_refused() {
+        for (from, to, wanted) in [
+            ("ledger: { sqlite: ledger.db }", "", "failover needs a ledger"),
+            (
+                ", credentials: { secret_key: sk_test_x }",
+                "",
+                "add `credentials` with secret_key",
+            ),
+            ("api_key: key, ", "", "adyen credentials need `api_key`"),
+            ("api_key: key", "api_key: ''", "is empty"),
+            (
+                "secret_key: sk_test_x",
+                "api_key: sk_test_x",
+                "the stripe dialect does not read this",
+            ),
+            (
+                "capture: manual",
+                "mit_exemption: true",
+                "the adyen dialect does not read this",
+            ),
+            (
+                "[stripe, adyen]",
+                "[adyen, stripe]",
+                "the first gateway must speak the route's dialect",
+            ),
+            ("[stripe, adyen]", "[stripe, stripe]", "names `stripe` twice"),
+            (
+                "[stripe, adyen]",
+                "[stripe]\n    failover: { mode: fence }",
+                "failover needs a second gateway",
+            ),
+            (
+                "[stripe, adyen]",
+                "[stripe, adyen]\n    failover: { attempt_timeout: 26s }",
+                "no longer than failover.deadline",
+            ),
+            ("capture: manual", "pins: [sha256/x]", "is not a pin"),
+            (
+                "sqlite: ledger.db",
+                "sqlite: /absent/ledger.db",
+                "the directory /absent is not there",
+            ),
+            (
+                "listen: 127.0.0.1:8081",
+                "listen: { address: '127.0.0.1:8081', tls: local_ca }",
+                "run `sentinel ca --dir tls`",
+            ),
+        ] {
+            let text = failing_over();
+            assert!(text.contains(from), "{from}");
+            let found = problems(&text.replace(from, to));
+            assert!(found.iter().any(|problem| problem.contains(wanted)), "{to}: {found:#?}");
+            assert!(!found.iter().any(|problem| problem.contains("sk_test_x")), "{found:#?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_file_is_read_without_its_line_end_and_changes_the_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let text = format!("{GOOD}admin: {{ token: {{ file: '{}' }} }}\n", file.display());
+        let first = parse(Path::new("s.yaml"), &text).unwrap();
+        assert_eq!(first.admin.token.as_ref().map(Secret::expose), Some("s3cret"));
+        assert_eq!(first.files, std::slice::from_ref(&file));
+        assert!(!format!("{first:?}").contains("s3cret"));
+        std::fs::write(&file, "other").unwrap();
+        assert_ne!(parse(Path::new("s.yaml"), &text).unwrap().hash, first.hash);
+        std::fs::remove_file(&file).unwrap();
+        assert!(problems(&text)[0].contains("cannot be read"));
     }
 
     #[test]

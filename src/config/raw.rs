@@ -4,7 +4,44 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::model::Dialect;
+use super::model::{Dialect, KeyPolicy, Mode, Protocol, Undelivered};
+
+/// A secret: a value that error texts and excerpts never repeat. Best written as `${NAME}` or `{ file: path }`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[REDACTED]")
+    }
+}
+
+/// One or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl<T> OneOrMany<T> {
+    /// All of them.
+    pub fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Many(many) => many,
+        }
+    }
+}
 
 /// A whole file.
 #[derive(Debug, Deserialize)]
@@ -15,6 +52,10 @@ pub struct File {
     /// Listeners that belong to no single route.
     #[serde(default)]
     pub listeners: Listeners,
+    /// The durable record of payments. Default: none, and then nothing fails over.
+    pub ledger: Option<Ledger>,
+    /// Directory of the local authority that `sentinel ca` makes, for listeners with `tls: local_ca`. Default `tls`.
+    pub local_ca: Option<String>,
     /// Gateway accounts by name.
     pub gateways: BTreeMap<String, Gateway>,
     /// Routes; the first that matches owns a request.
@@ -38,9 +79,83 @@ pub struct File {
 #[serde(deny_unknown_fields)]
 pub struct Listeners {
     /// Path-prefixed gateways.
-    pub shared: Option<String>,
+    #[serde(default)]
+    pub shared: OneOrMany<Listen>,
     /// Operators.
     pub admin: Option<String>,
+}
+
+/// A listener: an address, or an address with TLS.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Listen {
+    /// `127.0.0.1:8081`, in plaintext.
+    Plain(String),
+    /// With TLS.
+    Tls(ListenTls),
+}
+
+/// A listener with TLS.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenTls {
+    /// `127.0.0.1:8481`.
+    pub address: String,
+    /// Its certificate. Default: plaintext.
+    pub tls: Option<Tls>,
+}
+
+/// The certificate that a listener shows.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Tls {
+    /// The one that `sentinel ca` made.
+    Local(Local),
+    /// One of your own.
+    Own(Identity),
+}
+
+/// A certificate of Sentinel's own making.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Local {
+    /// Made by `sentinel ca`.
+    LocalCa,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// File of the chain, PEM, leaf first.
+    pub cert: String,
+    /// File of the private key, PEM.
+    pub key: String,
+}
+
+/// The durable record of payments.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// The database file. Its directory must exist.
+    pub sqlite: String,
+    /// The master key's file, mode 0600; made at the first start. Default: beside the database, `.key` added.
+    pub key_file: Option<String>,
+    /// Whether file systems that can lose acknowledged writes are refused. Default true.
+    pub strict: Option<bool>,
+    /// How long things are kept.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// How long the ledger keeps what is settled.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Sealed answers, for a repeat of the same key. Default 7d.
+    pub answers: Option<String>,
+    /// Keys and how their payments ended. Default 48d.
+    pub payments: Option<String>,
 }
 
 /// A gateway account.
@@ -51,30 +166,120 @@ pub struct Gateway {
     pub dialect: Dialect,
     /// `https://host[:port][/base]`; `http://` for plaintext.
     pub endpoint: String,
-    /// Extra roots, PEM; only these are then trusted.
-    pub ca: Option<String>,
+    /// What Sentinel's own requests are authenticated with. Default: none, and then it can only forward.
+    pub credentials: Option<Credentials>,
+    /// What its webhooks are verified with.
+    #[serde(default)]
+    pub webhook: Webhook,
+    /// The API version that Sentinel's own requests ask for (stripe, adyen). Default: the one each dialect is tested with.
+    pub api_version: Option<String>,
+    /// How the merchant account captures (adyen), for requests that leave it to the account.
+    pub capture: Option<Capture>,
+    /// Where a customer returns after a step at the gateway, for requests that name no address (adyen).
+    pub return_url: Option<String>,
+    /// Whether the account may claim the exemption for merchant-initiated payments (stripe). Default false.
+    pub mit_exemption: Option<bool>,
+    /// The currency that the account's country allows in-country only, for example BRL (paypal).
+    pub domestic_currency: Option<String>,
+    /// File of root certificates, PEM; only these are then trusted. Default: the public roots.
+    pub roots: Option<String>,
+    /// The certificate that Sentinel shows in the handshake (mTLS).
+    pub client_certificate: Option<Identity>,
+    /// `sha256/...` of keys of which one must be in the chain; at least two, because gateways change theirs unannounced.
+    #[serde(default)]
+    pub pins: Vec<String>,
+    /// HTTP towards the gateway. Default `auto`.
+    pub protocol: Option<Protocol>,
     /// Fixed addresses instead of DNS.
     #[serde(default)]
     pub addresses: Vec<String>,
-    /// Whether private addresses may be connected to.
+    /// Whether private addresses may be connected to. Default false.
     #[serde(default)]
     pub allow_private: bool,
+    /// Connections opened before the first request and kept at least, for each worker. Default 0.
+    pub prewarm: Option<usize>,
     /// Connections.
     #[serde(default)]
     pub pool: Pool,
 }
 
-/// Connections.
+/// How a merchant account captures.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// At once.
+    Automatic,
+    /// On request.
+    Manual,
+}
+
+/// Credentials: those of the gateway's dialect, and no others.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// stripe: `sk_...` or a restricted key.
+    pub secret_key: Option<Secret>,
+    /// stripe, optional: `pk_...`.
+    pub publishable_key: Option<Secret>,
+    /// paypal.
+    pub client_id: Option<Secret>,
+    /// paypal.
+    pub client_secret: Option<Secret>,
+    /// braintree.
+    pub merchant_id: Option<Secret>,
+    /// braintree.
+    pub public_key: Option<Secret>,
+    /// braintree.
+    pub private_key: Option<Secret>,
+    /// braintree: the merchant account of each currency, as in `{ USD: acme_usd }`. Default: the default account only.
+    #[serde(default)]
+    pub merchant_accounts: BTreeMap<String, String>,
+    /// square.
+    pub access_token: Option<Secret>,
+    /// square: the location, where there is one.
+    pub location_id: Option<String>,
+    /// square: the location of each currency, as in `{ USD: L88917AVBK2S5 }`.
+    #[serde(default)]
+    pub locations: BTreeMap<String, String>,
+    /// razorpay.
+    pub key_id: Option<Secret>,
+    /// razorpay.
+    pub key_secret: Option<Secret>,
+    /// adyen.
+    pub api_key: Option<Secret>,
+    /// adyen.
+    pub merchant_account: Option<String>,
+}
+
+/// What webhooks are verified with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// The signing secret (stripe `whsec_...`, adyen HMAC key in hex, square signature key, razorpay); two while one
+    /// replaces the other.
+    #[serde(default)]
+    pub secret: OneOrMany<Secret>,
+    /// The webhook's id (paypal).
+    pub webhook_id: Option<String>,
+    /// The address that the gateway notifies (square: it is part of what is signed).
+    pub notification_url: Option<String>,
+}
+
+/// Connections, for each worker.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// Idle connections kept.
+    /// Idle connections kept. Default 128.
     pub max_idle: Option<usize>,
-    /// How long.
+    /// Connections open at once; further requests wait. Default 1024.
+    pub max_connections: Option<usize>,
+    /// Streams at once on one HTTP/2 connection. Default 100.
+    pub max_streams: Option<usize>,
+    /// How long an idle connection is kept. Default 30s.
     pub idle: Option<String>,
-    /// Maximum age.
+    /// The age at which a connection is retired, with 20 % jitter. Default 5m.
     pub max_age: Option<String>,
-    /// Connecting, TLS included.
+    /// Connecting, TLS included. Default 3s.
     pub connect_timeout: Option<String>,
 }
 
@@ -84,16 +289,19 @@ pub struct Pool {
 pub struct Route {
     /// Unique name.
     pub name: String,
-    /// Listener of its own.
-    pub listen: Option<String>,
-    /// Prefix on the shared listener.
+    /// Listeners of its own.
+    #[serde(default)]
+    pub listen: OneOrMany<Listen>,
+    /// Prefix on the shared listeners.
     pub path_prefix: Option<String>,
     /// Host the application must name.
     pub host: Option<String>,
     /// The API that the application speaks.
     pub dialect: Dialect,
-    /// Gateways in order.
+    /// Gateways in order; the first is primary and speaks the route's dialect.
     pub gateways: Vec<String>,
+    /// Failover to the further gateways.
+    pub failover: Option<Failover>,
     /// Circuit breaker.
     #[serde(default)]
     pub breaker: Breaker,
@@ -109,6 +317,60 @@ pub struct Route {
     /// Timeouts.
     #[serde(default)]
     pub timeouts: Timeouts,
+}
+
+/// Failover.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failover {
+    /// How it is made safe. Default `fence`.
+    pub mode: Option<Mode>,
+    /// Whether a decline that another acquirer may decide otherwise is tried there. Default false.
+    pub on_soft_decline: Option<bool>,
+    /// Whether a decline that was the gateway's own trouble is tried elsewhere. Default true.
+    pub on_gateway_decline: Option<bool>,
+    /// Whether a fault of your account at a gateway counts as its outage. Default false.
+    pub on_account_fault: Option<bool>,
+    /// How many declines of one payment may lead to another gateway. Default 1.
+    pub max_declines: Option<u8>,
+    /// How often a request that provably did not leave goes to the same gateway again. Default 1.
+    pub same_gateway_retries: Option<u8>,
+    /// When the application is answered at the latest. Default 25s.
+    pub deadline: Option<String>,
+    /// How long one attempt may take. Default 10s.
+    pub attempt_timeout: Option<String>,
+    /// `gated`: how long the first authorisation may take before the second begins. Default 5s.
+    pub hedge_after: Option<String>,
+    /// What names a payment without an idempotency key. Default `transparent`.
+    pub key: Option<KeyPolicy>,
+    /// `natural`: how long the same reference means the same payment. Default 24h.
+    pub natural_window: Option<String>,
+    /// One order reference, one payment that did not fail. Default false.
+    pub order_guard: Option<bool>,
+    /// Whether a card number in the request may be sent to another gateway. Default false.
+    pub raw_cards: Option<bool>,
+    /// Whether a fence counts only with a fresh certificate. Default true.
+    pub require_certificate: Option<bool>,
+    /// Fence the first gateway before any use of the next one. Default false.
+    pub fence_before_secondary: Option<bool>,
+    /// The age at which "nothing found" by a weak fence is believed. Default: never.
+    pub assume_quiescent_after: Option<String>,
+    /// What becomes of a payment without a key whose answer could not be delivered. Default `keep`.
+    pub undelivered: Option<Undelivered>,
+    /// The age at which a payment in doubt is given to a person. Default 24h.
+    pub manual_after: Option<String>,
+}
+
+/// Hedged reads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// The quantile of latency after which a GET is sent a second time: `p50` to `p99`, or `off`. Default `off`.
+    pub reads: Option<String>,
+    /// Extra load at most, as a share of reads. Default 5%.
+    pub max_extra: Option<String>,
+    /// Never sooner than this. Default 1ms.
+    pub min_delay: Option<String>,
 }
 
 /// Circuit breaker.
@@ -137,18 +399,6 @@ pub struct Retry {
     pub max: Option<u32>,
 }
 
-/// Hedged reads.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hedge {
-    /// The latency quantile after which a GET is sent a second time: `p50` to `p99`, or `off`.
-    pub reads: Option<String>,
-    /// Second requests at most, as a share of reads.
-    pub max_extra: Option<String>,
-    /// Never sooner than this.
-    pub min_delay: Option<String>,
-}
-
 /// Limits.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +408,7 @@ pub struct Limits {
     pub queue: Option<usize>,
     pub queue_timeout: Option<String>,
     pub adaptive: Option<bool>,
+    pub body: Option<String>,
 }
 
 /// Timeouts.
@@ -205,7 +456,7 @@ pub struct Admission {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Admin")]
 pub struct Admin {
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     #[serde(default)]
     pub hosts: Vec<String>,
 }

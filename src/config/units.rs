@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `250ms`, `5s`, `2m`, `1h`; `0` alone for none.
+/// `250ms`, `5s`, `2m`, `1h`, `7d`; `0` alone for none.
 ///
 /// # Errors
 /// What was expected.
@@ -11,7 +11,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let wrong = || format!("{text:?} is not a duration: write a number and ms, s, m or h, as in 250ms or 5s");
+    let wrong = || format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in 250ms or 5s");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..split].parse().map_err(|_| wrong())?;
     let millis = match &text[split..] {
@@ -19,12 +19,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => number.checked_mul(1000),
         "m" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
         _ => return Err(wrong()),
     };
     millis
-        .filter(|millis| *millis <= 30 * 24 * 3_600_000)
+        .filter(|millis| *millis <= 400 * 86_400_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("{text:?} is longer than 30 days"))
+        .ok_or_else(|| format!("{text:?} is longer than 400 days"))
 }
 
 /// `50%`, as 0.5.

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::config::model::Identity;
+
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -38,32 +40,45 @@ pub enum TlsError {
 /// The TLS side of a listener. Shared by all workers.
 #[derive(Debug)]
 pub struct ServerTls {
-    certificate: PathBuf,
-    key: PathBuf,
     config: ArcSwap<ServerConfig>,
 }
 
 impl ServerTls {
+    /// Shows the given certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not fit together.
+    pub fn new(identity: &Identity) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self {
+            config: ArcSwap::from_pointee(of_identity(identity)?),
+        }))
+    }
+
     /// Loads a certificate chain and its key, both PEM.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
         let config = build(certificate, key)?;
         Ok(Arc::new(Self {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
             config: ArcSwap::from_pointee(config),
         }))
     }
 
-    /// Reads the files again. On failure the certificate in use stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(Arc::new(build(&self.certificate, &self.key)?));
-        Ok(())
+    /// Shows the certificate of `other` from the next handshake on.
+    pub fn replace(&self, other: &Self) {
+        self.config.store(other.config.load_full());
     }
 
     /// The handshake of one connection.
     pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(self.config.load_full()).accept(stream).await
     }
+}
+
+fn of_identity(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    server_config(
+        &identity.certificate,
+        identity.chain.clone(),
+        identity.private_key.clone_key(),
+    )
 }
 
 fn build(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
@@ -82,6 +97,14 @@ fn build(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         return Err(file(certificate, rustls::pki_types::pem::Error::NoItemsFound));
     }
     let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| file(key, cause))?;
+    server_config(certificate, chain, key)
+}
+
+fn server_config(
+    certificate: &Path,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
     let pair = |source| TlsError::Pair {
         path: certificate.to_owned(),
         source,

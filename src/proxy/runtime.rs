@@ -86,7 +86,7 @@ impl Runtime {
                 at_gateway,
             }));
         }
-        let table = Table::new(&config.routes, config.listeners.shared);
+        let table = Table::new(&config.routes, &config.listeners.shared);
         Ok(Self { config, table, routes })
     }
 }

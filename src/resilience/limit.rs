@@ -251,6 +251,7 @@ mod tests {
             queue,
             queue_timeout: Duration::from_millis(100),
             adaptive: false,
+            body: 1 << 20,
         }
     }
 

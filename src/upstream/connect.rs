@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::ConfigBuilderExt as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -150,7 +149,7 @@ pub(super) async fn open(
 /// replayed).
 ///
 /// # Errors
-/// When the configured authority cannot be read.
+/// When a configured root is not one.
 pub(super) fn tls_config(endpoint: &Endpoint) -> Result<Option<Arc<rustls::ClientConfig>>, ConnectError> {
     if !endpoint.tls {
         return Ok(None);
@@ -159,19 +158,14 @@ pub(super) fn tls_config(endpoint: &Endpoint) -> Result<Option<Arc<rustls::Clien
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::new(Failure::Tls, error))?;
-    let mut config = match &endpoint.ca {
+    let mut config = match &endpoint.roots {
         None => builder.with_webpki_roots().with_no_client_auth(),
-        Some(path) => {
-            let unusable =
-                |error: &dyn std::fmt::Display| ConnectError::new(Failure::Tls, format!("{}: {error}", path.display()));
+        Some(own) => {
             let mut roots = rustls::RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+            for certificate in &own.certificates {
                 roots
-                    .add(certificate.map_err(|error| unusable(&error))?)
-                    .map_err(|error| unusable(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(unusable(&"holds no certificate"));
+                    .add(certificate.clone())
+                    .map_err(|error| ConnectError::new(Failure::Tls, format!("{}: {error}", own.path.display())))?;
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         }

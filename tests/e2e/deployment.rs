@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use sentinel::app::data_listeners;
 use sentinel::config::load::load;
 use sentinel::config::model::Config;
 use serde::Deserialize as _;
@@ -110,7 +109,7 @@ fn the_kubernetes_manifests_carry_a_configuration_that_fits_them() {
         let app = app.iter().find(|one| one["name"] == "app").unwrap();
         let base = app["env"][0]["value"].as_str().unwrap();
         let address = base.strip_prefix("http://").unwrap().parse().unwrap();
-        assert!(data_listeners(&config).contains(&address), "{file}: {base}");
+        assert!(config.data_listeners().contains_key(&address), "{file}: {base}");
 
         assert_eq!(pod["automountServiceAccountToken"], false, "{file}");
         let security = &sidecar["securityContext"];
@@ -162,7 +161,7 @@ fn compose_mounts_a_configuration_that_fits() {
     let config = check(&read(&mounted), &BTreeMap::new());
     let base = app["environment"]["STRIPE_API_BASE"].as_str().unwrap();
     let address = base.strip_prefix("http://").unwrap().parse().unwrap();
-    assert!(data_listeners(&config).contains(&address));
+    assert!(config.data_listeners().contains_key(&address));
     assert_eq!(app["network_mode"], "service:sentinel");
     let grace = sentinel["stop_grace_period"].as_str().unwrap().trim_end_matches('s');
     assert!(Duration::from_secs(grace.parse().unwrap()) > config.shutdown.max);
@@ -248,8 +247,9 @@ fn the_socket_unit_has_the_listeners_of_the_shipped_configuration() {
     let unit = settings(&read(&root().join("systemd/sentinel.socket")));
     let sockets: BTreeSet<_> = unit["ListenStream"].iter().map(|one| one.parse().unwrap()).collect();
     let config = load(&root().join("config/sentinel.yaml")).unwrap();
-    let listeners: BTreeSet<_> = data_listeners(&config)
-        .into_iter()
+    let listeners: BTreeSet<_> = config
+        .data_listeners()
+        .into_keys()
         .chain(config.listeners.admin)
         .collect();
     assert_eq!(sockets, listeners);

@@ -39,7 +39,7 @@ async fn path_query_headers_and_body_reach_the_gateway_unchanged_over_verified_t
     let _sentinel = Sentinel::start(&config(
         listen,
         &endpoint,
-        &format!(", ca: '{}'", authority.ca.display()),
+        &format!(", roots: '{}'", authority.ca.display()),
         "",
     ));
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "the support room is shared by every area")]
 
 mod admin;
+mod config;
 mod contract;
 mod deployment;
 mod forwarding;

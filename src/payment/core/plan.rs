@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::model::Mode;
+pub use crate::config::model::Undelivered;
+use crate::config::model::{Failover, Mode};
 use crate::gateway::{Capabilities, FenceStrength, Leg};
 use crate::money::Amount;
 
@@ -94,16 +95,6 @@ pub enum KeyKind {
     None,
 }
 
-/// What becomes of a payment without a key whose answer could not be delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Undelivered {
-    /// It stays.
-    Keep,
-    /// It is voided or refunded.
-    Void,
-}
-
 impl Default for Policy {
     /// The most careful one: failover on proof only, no declines elsewhere.
     fn default() -> Self {
@@ -117,6 +108,25 @@ impl Default for Policy {
             fence_before_secondary: false,
             assume_quiescent_after: None,
             undelivered: Undelivered::Keep,
+        }
+    }
+}
+
+impl Policy {
+    /// What a route's settings say, for a payment whose key is of this kind.
+    pub fn of(settings: &Failover, key: KeyKind) -> Self {
+        Self {
+            key,
+            soft_decline: settings.on_soft_decline,
+            gateway_decline: settings.on_gateway_decline,
+            account_fault: settings.on_account_fault,
+            decline_failovers: settings.max_declines,
+            same_gateway_retries: settings.same_gateway_retries,
+            fence_before_secondary: settings.fence_before_secondary,
+            assume_quiescent_after: settings
+                .assume_quiescent_after
+                .map(|after| u32::try_from(after.as_secs()).unwrap_or(u32::MAX)),
+            undelivered: settings.undelivered,
         }
     }
 }

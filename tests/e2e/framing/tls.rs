@@ -86,14 +86,13 @@ fn http1_and_http2_by_negotiation_and_a_new_certificate_without_a_restart() {
     assert_eq!(status, 200);
 
     std::fs::remove_file(dir.path().join("localhost.pem")).unwrap();
-    assert!(tls.reload().is_err());
+    assert!(ServerTls::load(&dir.path().join("localhost.pem"), &dir.path().join("localhost.key")).is_err());
     assert_eq!(
         http1(&recorder, client(dir.path(), b"http/1.1"), "127.0.0.1").1,
         first,
         "the old certificate stays"
     );
-    certify(dir.path());
-    tls.reload().unwrap();
+    tls.replace(&certify(dir.path()));
     assert_ne!(http1(&recorder, client(dir.path(), b"http/1.1"), "127.0.0.1").1, first);
 }
 

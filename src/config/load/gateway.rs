@@ -1,0 +1,308 @@
+//! Gateway accounts: endpoint, trust, credentials.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+
+use super::Reader;
+use crate::config::model::{Credentials, Dialect, Endpoint, GatewayConfig, Pin, Pool, Protocol, Secret, Webhook};
+use crate::config::{defaults, raw};
+
+/// The credentials without which Sentinel cannot make a request of its own.
+pub(super) fn needed(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Stripe => &["secret_key"],
+        Dialect::Paypal => &["client_id", "client_secret"],
+        Dialect::Braintree => &["merchant_id", "public_key", "private_key"],
+        Dialect::Square => &["access_token"],
+        Dialect::Razorpay => &["key_id", "key_secret"],
+        Dialect::Adyen => &["api_key", "merchant_account"],
+        Dialect::Custom => &[],
+    }
+}
+
+/// The further ones that a dialect may have.
+fn optional(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Stripe => &["publishable_key"],
+        Dialect::Braintree => &["merchant_accounts"],
+        Dialect::Square => &["location_id", "locations"],
+        Dialect::Paypal | Dialect::Razorpay | Dialect::Adyen | Dialect::Custom => &[],
+    }
+}
+
+/// The settings that a dialect reads.
+fn settings(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Stripe => &["api_version", "mit_exemption"],
+        Dialect::Adyen => &["api_version", "capture", "return_url"],
+        Dialect::Paypal => &["domestic_currency"],
+        Dialect::Braintree | Dialect::Square | Dialect::Razorpay | Dialect::Custom => &[],
+    }
+}
+
+/// What a dialect verifies webhooks with, beside its credentials.
+fn webhook(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Stripe | Dialect::Adyen | Dialect::Razorpay => &["secret"],
+        Dialect::Square => &["secret", "notification_url"],
+        Dialect::Paypal => &["webhook_id"],
+        Dialect::Braintree | Dialect::Custom => &[],
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn gateway(&mut self, name: String, gateway: raw::Gateway) -> Option<GatewayConfig> {
+        let at = |field: &str| format!("gateways.{name}.{field}");
+        if gateway.dialect == Dialect::Custom {
+            self.problem(at("dialect"), "custom gateways cannot be described yet");
+        }
+        let settings = self.settings(&name, &gateway);
+        let webhook = self.webhook(&name, gateway.dialect, gateway.webhook);
+        let credentials = match gateway.credentials {
+            None => Credentials::default(),
+            Some(typed) => self.credentials(&name, gateway.dialect, typed),
+        };
+        let mut endpoint = match endpoint(&gateway.endpoint) {
+            Ok(endpoint) => endpoint,
+            Err(message) => {
+                self.problem(at("endpoint"), message);
+                return None;
+            }
+        };
+        endpoint.roots = gateway
+            .roots
+            .and_then(|file| self.roots(&at("roots"), &file))
+            .map(Arc::new);
+        endpoint.client_certificate = gateway
+            .client_certificate
+            .and_then(|identity| self.identity(&at("client_certificate"), identity))
+            .map(Arc::new);
+        endpoint.pins = self.pins(&at("pins"), &gateway.pins);
+        endpoint.protocol = gateway.protocol.unwrap_or(defaults::PROTOCOL);
+        if !endpoint.tls {
+            for (field, set) in [
+                ("roots", endpoint.roots.is_some()),
+                ("client_certificate", endpoint.client_certificate.is_some()),
+                ("pins", !endpoint.pins.is_empty()),
+            ] {
+                if set {
+                    self.problem(at(field), "has no meaning for an http:// endpoint");
+                }
+            }
+        }
+        endpoint.allow_private = gateway.allow_private;
+        for (index, text) in gateway.addresses.iter().enumerate() {
+            endpoint
+                .addresses
+                .extend(self.address(format!("{}[{index}]", at("addresses")), Some(text)));
+        }
+        let pool = gateway.pool;
+        let pool = Pool {
+            max_idle: pool.max_idle.unwrap_or(defaults::MAX_IDLE),
+            max_connections: pool.max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
+            max_streams: pool.max_streams.unwrap_or(defaults::MAX_STREAMS),
+            prewarm: gateway.prewarm.unwrap_or(defaults::PREWARM),
+            idle: self.duration(&at("pool.idle"), pool.idle, defaults::POOL_IDLE),
+            max_age: self.duration(&at("pool.max_age"), pool.max_age, defaults::POOL_MAX_AGE),
+            connect_timeout: self.duration(
+                &at("pool.connect_timeout"),
+                pool.connect_timeout,
+                defaults::CONNECT_TIMEOUT,
+            ),
+        };
+        for (field, value) in [
+            ("max_connections", pool.max_connections),
+            ("max_streams", pool.max_streams),
+        ] {
+            if value == 0 {
+                self.problem(at(&format!("pool.{field}")), "must be 1 at least");
+            }
+        }
+        if pool.prewarm > pool.max_idle.min(pool.max_connections) {
+            self.problem(
+                at("prewarm"),
+                "is more than pool.max_idle or pool.max_connections allow",
+            );
+        }
+        Some(GatewayConfig {
+            name: name.clone(),
+            dialect: gateway.dialect,
+            endpoint,
+            pool,
+            credentials,
+            settings,
+            webhook,
+        })
+    }
+
+    fn credentials(&mut self, name: &str, dialect: Dialect, typed: raw::Credentials) -> Credentials {
+        let secret = |secret: Option<raw::Secret>| secret.map(|secret| secret.0);
+        let single = [
+            ("secret_key", secret(typed.secret_key)),
+            ("publishable_key", secret(typed.publishable_key)),
+            ("client_id", secret(typed.client_id)),
+            ("client_secret", secret(typed.client_secret)),
+            ("merchant_id", secret(typed.merchant_id)),
+            ("public_key", secret(typed.public_key)),
+            ("private_key", secret(typed.private_key)),
+            ("access_token", secret(typed.access_token)),
+            ("location_id", typed.location_id),
+            ("key_id", secret(typed.key_id)),
+            ("key_secret", secret(typed.key_secret)),
+            ("api_key", secret(typed.api_key)),
+            ("merchant_account", typed.merchant_account),
+        ];
+        let by_currency = [
+            ("merchant_accounts", typed.merchant_accounts),
+            ("locations", typed.locations),
+        ];
+        let here = format!("gateways.{name}.credentials");
+        let (needed, optional) = (needed(dialect), optional(dialect));
+        let mut values = BTreeMap::new();
+        for (field, value) in single {
+            match value {
+                None if needed.contains(&field) => {
+                    self.problem(here.clone(), format!("{} credentials need `{field}`", dialect.name()));
+                }
+                None => {}
+                Some(_) if !needed.contains(&field) && !optional.contains(&field) => {
+                    self.foreign(format!("{here}.{field}"), dialect, &[needed, optional].concat());
+                }
+                Some(value) if value.is_empty() => self.problem(format!("{here}.{field}"), "is empty"),
+                Some(value) => {
+                    values.insert(field.to_owned(), value);
+                }
+            }
+        }
+        for (field, entries) in by_currency {
+            if !entries.is_empty() && !optional.contains(&field) {
+                self.foreign(format!("{here}.{field}"), dialect, &[needed, optional].concat());
+            }
+            for (currency, value) in entries {
+                if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                    self.problem(
+                        format!("{here}.{field}.{currency}"),
+                        "is not a currency: write its ISO 4217 code, as in USD",
+                    );
+                }
+                values.insert(format!("{field}.{currency}"), value);
+            }
+        }
+        Credentials::new(values)
+    }
+
+    fn foreign(&mut self, path: String, dialect: Dialect, known: &[&str]) {
+        let known = match known {
+            [] => "it reads none".to_owned(),
+            known => format!("it reads {}", known.join(", ")),
+        };
+        self.problem(
+            path,
+            format!("the {} dialect does not read this; {known}", dialect.name()),
+        );
+    }
+
+    fn settings(&mut self, name: &str, gateway: &raw::Gateway) -> BTreeMap<String, String> {
+        let known = settings(gateway.dialect);
+        let capture = gateway.capture.map(|capture| match capture {
+            raw::Capture::Automatic => "automatic".to_owned(),
+            raw::Capture::Manual => "manual".to_owned(),
+        });
+        let typed = [
+            ("api_version", gateway.api_version.clone()),
+            ("capture", capture),
+            ("return_url", gateway.return_url.clone()),
+            ("mit_exemption", gateway.mit_exemption.map(|yes| yes.to_string())),
+            ("domestic_currency", gateway.domestic_currency.clone()),
+        ];
+        let mut values = BTreeMap::new();
+        for (field, value) in typed {
+            let Some(value) = value else { continue };
+            if known.contains(&field) {
+                values.insert(field.to_owned(), value);
+            } else {
+                self.foreign(format!("gateways.{name}.{field}"), gateway.dialect, known);
+            }
+        }
+        values
+    }
+
+    fn webhook(&mut self, name: &str, dialect: Dialect, typed: raw::Webhook) -> Webhook {
+        let known = webhook(dialect);
+        let secrets: Vec<Secret> = typed
+            .secret
+            .into_vec()
+            .into_iter()
+            .map(|secret| Secret::new(secret.0))
+            .collect();
+        for (field, set) in [
+            ("secret", !secrets.is_empty()),
+            ("webhook_id", typed.webhook_id.is_some()),
+            ("notification_url", typed.notification_url.is_some()),
+        ] {
+            if set && !known.contains(&field) {
+                self.foreign(format!("gateways.{name}.webhook.{field}"), dialect, known);
+            }
+        }
+        if secrets.iter().any(|secret| secret.expose().is_empty()) {
+            self.problem(format!("gateways.{name}.webhook.secret"), "is empty");
+        }
+        Webhook {
+            secrets,
+            webhook_id: typed.webhook_id,
+            notification_url: typed.notification_url,
+        }
+    }
+
+    fn pins(&mut self, path: &str, typed: &[String]) -> Vec<Pin> {
+        let mut pins = Vec::new();
+        for (index, text) in typed.iter().enumerate() {
+            let pin = text
+                .strip_prefix("sha256/")
+                .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
+                .and_then(|bytes| bytes.try_into().ok());
+            match pin {
+                Some(pin) => pins.push(Pin(pin)),
+                None => self.problem(
+                    format!("{path}[{index}]"),
+                    "is not a pin: write sha256/ and the base64 of the SHA-256 of the SubjectPublicKeyInfo",
+                ),
+            }
+        }
+        if !typed.is_empty() && typed.len() < defaults::MIN_PINS {
+            self.problem(
+                path,
+                "one pin is an outage on the day the gateway changes its key: give two at least",
+            );
+        }
+        pins
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let wrong = || format!("{text:?} is not an endpoint: write https://host, with :port and /base where needed");
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(wrong()),
+    };
+    let authority = uri.authority().ok_or_else(wrong)?;
+    if authority.as_str().contains('@') || uri.query().is_some() {
+        return Err("the endpoint must not hold credentials or a query".to_owned());
+    }
+    Ok(Endpoint {
+        tls,
+        host: authority.host().trim_matches(['[', ']']).to_owned(),
+        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        base_path: uri.path().trim_end_matches('/').to_owned(),
+        roots: None,
+        client_certificate: None,
+        pins: Vec::new(),
+        protocol: Protocol::default(),
+        addresses: Vec::new(),
+        allow_private: false,
+    })
+}

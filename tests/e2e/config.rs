@@ -1,0 +1,68 @@
+//! Configuration on the real binary: listeners with TLS, reload, and what `check` says.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::gateway::{Gateway, json};
+use crate::support::sentinel::{Sentinel, command, free_port};
+use crate::support::wire::{Reader, once, post};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sdk_that_refuses_plain_http_is_served_by_the_local_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, trouble) = command(&["ca", "--dir", "tls"], dir.path());
+    assert_eq!(code, 0, "{trouble}");
+    assert!(told.contains("NODE_EXTRA_CA_CERTS"), "{told}");
+    let tls = dir.path().join("tls");
+    let ca = CertificateDer::from_pem_file(tls.join("ca.pem")).unwrap();
+
+    let gateway = Gateway::answering(None, |_, _| json(200, r#"{"pspReference":"1"}"#)).await;
+    let (plain, secure) = (free_port(), free_port());
+    let _sentinel = Sentinel::start(&format!(
+        "local_ca: '{}'
+gateways:
+  adyen: {{ dialect: adyen, endpoint: 'http://{}', allow_private: true }}
+routes:
+  - name: adyen
+    listen: ['{plain}', {{ address: '{secure}', tls: local_ca }}]
+    dialect: adyen
+    gateways: [adyen]
+",
+        tls.display(),
+        gateway.address
+    ));
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = tokio::net::TcpStream::connect(secure).await.unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("localhost").unwrap(), socket)
+        .await
+        .unwrap();
+    stream
+        .write_all(post("/v71/payments", "", "{}").as_bytes())
+        .await
+        .unwrap();
+    let answer = Reader::default().message(&mut stream, false).await.unwrap();
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(answer.text(), r#"{"pspReference":"1"}"#);
+
+    let answer = once(plain, post("/v71/payments", "", "{}")).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let seen = gateway.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(
+        seen.iter()
+            .all(|request| request.start == "POST /v71/payments HTTP/1.1"),
+        "{seen:?}"
+    );
+}
