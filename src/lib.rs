@@ -13,6 +13,7 @@
 // A payment intent has more keys than the default depth of `json!` allows.
 #![recursion_limit = "256"]
 
+pub mod account;
 pub mod admin;
 pub mod app;
 pub mod cli;

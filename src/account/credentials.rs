@@ -1,0 +1,118 @@
+//! A tenant's own credentials for its gateways: written, used and deleted, never read back by an interface.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use super::{AccountError, put, read};
+use crate::ledger::Ledger;
+
+const SPACE: &str = "gateway_credentials";
+const LONGEST: usize = 4096;
+const FIELDS: usize = 16;
+
+/// Credentials and settings for one gateway, by the names that its configuration uses (`secret_key`, `api_key`, ...).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GatewayCredentials(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for GatewayCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("GatewayCredentials").field(&self.0.keys()).finish()
+    }
+}
+
+impl Drop for GatewayCredentials {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+/// What may be shown of stored credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// The gateway.
+    pub gateway: String,
+    /// The names of what is stored.
+    pub fields: Vec<String>,
+    /// When it was stored, Unix milliseconds.
+    pub updated_at: i64,
+}
+
+impl GatewayCredentials {
+    fn check(&self) -> Result<(), AccountError> {
+        if self.0.is_empty() || self.0.len() > FIELDS {
+            return Err(AccountError::invalid("credentials", "must name 1 to 16 fields"));
+        }
+        for (name, value) in &self.0 {
+            let plain = !name.is_empty()
+                && name.len() <= 64
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            if !plain {
+                return Err(AccountError::invalid(
+                    "credentials",
+                    "field names are lower-case letters, digits and underscores",
+                ));
+            }
+            if value.is_empty() || value.len() > LONGEST || value.chars().any(char::is_control) {
+                return Err(AccountError::invalid(
+                    "credentials",
+                    "a value must be 1 to 4096 bytes without control characters",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key(tenant: &str, gateway: &str) -> String {
+    format!("{tenant}/{gateway}")
+}
+
+/// Stores credentials, in place of what was stored.
+pub async fn store(
+    ledger: &dyn Ledger,
+    tenant: &str,
+    gateway: &str,
+    credentials: &GatewayCredentials,
+) -> Result<(), AccountError> {
+    credentials.check()?;
+    put(ledger, SPACE, key(tenant, gateway), credentials, None).await
+}
+
+/// Credentials for a request to the gateway.
+pub async fn load(
+    ledger: &dyn Ledger,
+    tenant: &str,
+    gateway: &str,
+) -> Result<Option<GatewayCredentials>, AccountError> {
+    match ledger.document(SPACE, key(tenant, gateway)).await? {
+        Some(document) => read(&document.value).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is stored, without any value.
+pub async fn list(ledger: &dyn Ledger, tenant: &str) -> Result<Vec<Stored>, AccountError> {
+    let prefix = format!("{tenant}/");
+    let documents = ledger.documents(SPACE, prefix.clone(), None, 1000).await?;
+    documents
+        .into_iter()
+        .map(|document| {
+            let credentials: GatewayCredentials = read(&document.value)?;
+            Ok(Stored {
+                gateway: document.key.strip_prefix(&prefix).unwrap_or_default().to_owned(),
+                fields: credentials.0.keys().cloned().collect(),
+                updated_at: document.updated_at,
+            })
+        })
+        .collect()
+}
+
+/// Deletes credentials; `false` when there were none.
+pub async fn delete(ledger: &dyn Ledger, tenant: &str, gateway: &str) -> Result<bool, AccountError> {
+    Ok(ledger.delete_document(SPACE, key(tenant, gateway)).await?)
+}
