@@ -33,7 +33,7 @@ use crate::telemetry::event::{HeadRejected, RequestShed};
 use crate::telemetry::labels::Kind;
 use crate::telemetry::trace::{self, TraceContext};
 use crate::upstream::{Client, Deadlines, Evidence, Failed, Failure, Sent, Side};
-use attempt::Ended;
+use attempt::{Ended, Way};
 use body::{Account, Body};
 use reason::Reason;
 use runtime::{RouteState, Runtime};
@@ -142,6 +142,12 @@ impl Proxy {
             body_idle: route.config.timeouts.body_idle,
             total: deadline,
         };
+        let way = Way {
+            client: &self.client,
+            faults: &runtime.faults,
+            route: &route,
+            deadlines: &deadlines,
+        };
         let method = Method::of(request.method().as_str());
         let mut retries = 0;
         // A safe request without a body can be sent again whatever happened to it.
@@ -173,21 +179,12 @@ impl Proxy {
             };
             account.attempt();
             let ended = match &template {
+                // Boxed, so that two exchanges in a future's size cost nothing where there is one.
                 Some(template) if route.hedges(&template.0) && retries == 0 => {
-                    let hedged = attempt::hedged(
-                        &self.client,
-                        &route,
-                        request,
-                        template,
-                        permit,
-                        &deadlines,
-                        &mut account,
-                    );
-                    // Boxed, so that two exchanges in a future's size cost nothing where there is one.
-                    Box::pin(hedged).await
+                    Box::pin(way.send_hedged(request, template, permit, &mut account)).await
                 }
                 _ => {
-                    let outcome = self.client.forward(&route.gateway, request, &deadlines).await;
+                    let outcome = way.send(request).await;
                     let took = sent_at.elapsed();
                     account.waited(took);
                     let kind = if retries == 0 { Kind::First } else { Kind::Retry };

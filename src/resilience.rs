@@ -15,6 +15,7 @@
 pub mod breaker;
 pub mod budget;
 pub mod deadline;
+pub mod fault;
 pub mod gradient;
 pub mod hedge;
 pub mod limit;
@@ -25,6 +26,7 @@ mod window;
 pub use breaker::Breaker;
 pub use budget::Budget;
 pub use deadline::Deadline;
+pub use fault::Faults;
 pub use hedge::Hedge;
 pub use limit::Limit;
 pub use protection::Protection;

@@ -81,6 +81,21 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Of a request that never got as far as a connection.
+    pub fn nothing_sent(note: String) -> Self {
+        Self {
+            progress: Progress::Nothing,
+            bytes_sent: 0,
+            bytes_received: 0,
+            reused: false,
+            http2: false,
+            refused_by_peer: false,
+            status: None,
+            note,
+            took: Duration::ZERO,
+        }
+    }
+
     /// The retry law: what the evidence says about arrival.
     pub fn sent(&self) -> Sent {
         match self.progress {

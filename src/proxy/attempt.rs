@@ -1,4 +1,4 @@
-//! One attempt at a gateway, and the second one that a late read may get.
+//! One attempt at a gateway: the faults that an operator wants there, and the second request that a late read may get.
 //!
 //! A hedge is for GETs without a body only, goes to the same gateway, only while the breaker is closed, and draws on two
 //! budgets (see [`crate::resilience::hedge`]). The first good answer wins and the other request is cancelled; an answer
@@ -9,20 +9,21 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::body::{self, Account};
+use super::reason::Reason;
 use super::runtime::RouteState;
 use super::{Template, outcome_word, rebuild, retry_after};
-use crate::proxy::reason::Reason;
 use crate::resilience::breaker::{Permit, Probing, Report, State, Verdict};
+use crate::resilience::fault::Effect;
 use crate::resilience::hedge::Hedged;
-use crate::resilience::{jitter, retry};
-use crate::telemetry::event::AttemptFinished;
+use crate::resilience::{Faults, jitter, retry};
+use crate::telemetry::event::{AttemptFinished, FaultStruck};
 use crate::telemetry::labels::Kind;
 use crate::telemetry::trace::TraceContext;
-use crate::upstream::{self, Client, Deadlines, Evidence, Failed, Side};
+use crate::upstream::{self, Client, Deadlines, Evidence, Failed, Failure, Progress, Side};
 
 /// What came of one request to a gateway.
 pub type Outcome = Result<(Response<upstream::Body<body::Request>>, Evidence), Failed<body::Request>>;
@@ -84,80 +85,181 @@ impl Ended {
     }
 }
 
-/// Sends a read, and once more when its answer is late.
-pub async fn hedged(
-    client: &Client<body::Request>,
-    route: &RouteState,
-    request: Request<body::Request>,
-    template: &Template,
-    permit: Permit,
-    deadlines: &Deadlines,
-    account: &mut Account,
-) -> Ended {
-    let began = Instant::now();
-    let ended = race(client, route, request, template, permit, deadlines, account).await;
-    let now = Instant::now();
-    if ended.outcome.is_ok() {
-        route.protection.hedge.record(now.duration_since(began), now);
-    }
-    account.waited(now.duration_since(began));
-    ended
+/// The way to a route's gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The worker's connections.
+    pub client: &'a Client<body::Request>,
+    /// What shall go wrong.
+    pub faults: &'a Faults,
+    /// The route.
+    pub route: &'a RouteState,
+    /// How long it may take.
+    pub deadlines: &'a Deadlines,
 }
 
-async fn race(
-    client: &Client<body::Request>,
-    route: &RouteState,
-    request: Request<body::Request>,
-    template: &Template,
-    permit: Permit,
-    deadlines: &Deadlines,
-    account: &mut Account,
-) -> Ended {
-    let first = Launched::new(permit, Kind::First);
-    let mut running = pin!(client.forward(&route.gateway, request, deadlines));
-    let early = match route.protection.hedge.delay() {
-        Some(delay) => tokio::time::timeout(delay, running.as_mut()).await.ok(),
-        None => Some(running.as_mut().await),
-    };
-    if let Some(outcome) = early {
-        return first.ended(outcome);
-    }
-    let second = match second_permit(route) {
-        Ok(permit) => Launched::new(permit, Kind::Hedge),
-        Err(denied) => {
-            route.metrics.hedge(denied.name());
-            return first.ended(running.await);
+impl Way<'_> {
+    /// Sends a request, once.
+    pub async fn send(&self, request: Request<body::Request>) -> Outcome {
+        if self.faults.any() {
+            // Boxed, so that it adds nothing to a future's size where there is no fault.
+            return Box::pin(self.send_faulty(request)).await;
         }
-    };
-    account.attempt();
-    let mut tally = Tally {
-        route,
-        result: Hedged::Cancelled,
-    };
-    let hedge = pin!(client.forward(&route.gateway, rebuild(template), deadlines));
-    let (ended, other, rest) = match select(running, hedge).await {
-        Either::Left((outcome, rest)) => (first.ended(outcome), second, rest),
-        Either::Right((outcome, rest)) => (second.ended(outcome), first, rest),
-    };
-    let ended = if ended.good() {
-        other.cancelled(route);
-        ended
-    } else {
-        // The other may still do better. Of two that are no good an answer is better than none (haproxy#439).
-        let other = other.ended(rest.await);
-        let (ended, spent) = if other.good() || ended.outcome.is_err() {
-            (other, ended)
-        } else {
-            (ended, other)
+        self.client.forward(&self.route.gateway, request, self.deadlines).await
+    }
+
+    /// The failures made here are the ones the gateway or the network could make, evidence included.
+    async fn send_faulty(&self, request: Request<body::Request>) -> Outcome {
+        let (route, gateway) = (&self.route.config.name, &self.route.gateway.name);
+        let strike = self.faults.strike(route, gateway, Instant::now(), jitter);
+        if let Some(delay) = strike.delay {
+            self.tell("delay");
+            let limit = self
+                .deadlines
+                .total
+                .within(Instant::now(), self.deadlines.response_header);
+            tokio::time::sleep(limit.map_or(delay, |limit| delay.min(limit))).await;
+            if limit.is_some_and(|limit| delay >= limit) {
+                let over = self.deadlines.total.expired(Instant::now());
+                let failure = if over {
+                    Failure::Deadline
+                } else {
+                    Failure::HeaderTimeout
+                };
+                return Err(unsent(failure, "delay", request));
+            }
+        }
+        let Some(effect) = strike.effect else {
+            return self.client.forward(&self.route.gateway, request, self.deadlines).await;
         };
-        drop(spent.conclude(route, account.trace()));
+        self.tell(effect.name());
+        match effect {
+            Effect::Refuse => Err(unsent(Failure::Connect, effect.name(), request)),
+            Effect::AbortBefore => Err(unsent(Failure::Connection, effect.name(), request)),
+            Effect::Delay(_) => self.client.forward(&self.route.gateway, request, self.deadlines).await,
+            Effect::AbortAfter => {
+                let (answer, evidence) = self
+                    .client
+                    .forward(&self.route.gateway, request, self.deadlines)
+                    .await?;
+                drop(answer);
+                let evidence = Evidence {
+                    progress: Progress::Committed,
+                    status: None,
+                    note: format!("fault injected: {}", effect.name()),
+                    ..evidence
+                };
+                let error = upstream::Error {
+                    failure: Failure::Connection,
+                    side: Side::Upstream,
+                    evidence,
+                };
+                Err(Failed { error, request: None })
+            }
+            Effect::Status(status) => {
+                let (mut answer, evidence) = self
+                    .client
+                    .forward(&self.route.gateway, request, self.deadlines)
+                    .await?;
+                *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Ok((answer, evidence))
+            }
+        }
+    }
+
+    fn tell(&self, effect: &'static str) {
+        FaultStruck {
+            route: &self.route.metrics,
+            gateway: &self.route.gateway.name,
+            effect,
+        }
+        .emit();
+    }
+
+    /// Sends a read, and once more when its answer is late.
+    pub async fn send_hedged(
+        &self,
+        request: Request<body::Request>,
+        template: &Template,
+        permit: Permit,
+        account: &mut Account,
+    ) -> Ended {
+        let began = Instant::now();
+        let ended = self.race(request, template, permit, account).await;
+        let now = Instant::now();
+        if ended.outcome.is_ok() {
+            self.route.protection.hedge.record(now.duration_since(began), now);
+        }
+        account.waited(now.duration_since(began));
         ended
-    };
-    tally.result = match ended.kind {
-        Kind::Hedge => Hedged::Won,
-        _ => Hedged::Lost,
-    };
-    ended
+    }
+
+    async fn race(
+        &self,
+        request: Request<body::Request>,
+        template: &Template,
+        permit: Permit,
+        account: &mut Account,
+    ) -> Ended {
+        let route = self.route;
+        let first = Launched::new(permit, Kind::First);
+        let mut running = pin!(self.send(request));
+        let early = match route.protection.hedge.delay() {
+            Some(delay) => tokio::time::timeout(delay, running.as_mut()).await.ok(),
+            None => Some(running.as_mut().await),
+        };
+        if let Some(outcome) = early {
+            return first.ended(outcome);
+        }
+        let second = match second_permit(route) {
+            Ok(permit) => Launched::new(permit, Kind::Hedge),
+            Err(denied) => {
+                route.metrics.hedge(denied.name());
+                return first.ended(running.await);
+            }
+        };
+        account.attempt();
+        let mut tally = Tally {
+            route,
+            result: Hedged::Cancelled,
+        };
+        let hedge = pin!(self.send(rebuild(template)));
+        let (ended, other, rest) = match select(running, hedge).await {
+            Either::Left((outcome, rest)) => (first.ended(outcome), second, rest),
+            Either::Right((outcome, rest)) => (second.ended(outcome), first, rest),
+        };
+        let ended = if ended.good() {
+            other.cancelled(route);
+            ended
+        } else {
+            // The other may still do better. Of two that are no good an answer is better than none (haproxy#439).
+            let other = other.ended(rest.await);
+            let (ended, spent) = if other.good() || ended.outcome.is_err() {
+                (other, ended)
+            } else {
+                (ended, other)
+            };
+            drop(spent.conclude(route, account.trace()));
+            ended
+        };
+        tally.result = match ended.kind {
+            Kind::Hedge => Hedged::Won,
+            _ => Hedged::Lost,
+        };
+        ended
+    }
+}
+
+fn unsent(failure: Failure, effect: &str, request: Request<body::Request>) -> Failed<body::Request> {
+    let evidence = Evidence::nothing_sent(format!("fault injected: {effect}"));
+    Failed {
+        error: upstream::Error {
+            failure,
+            side: Side::Upstream,
+            evidence,
+        },
+        request: Some(Box::new(request)),
+    }
 }
 
 /// Asks breaker and budgets for a second request.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::config::model::{Config, GatewayConfig, Route};
 use crate::resilience::breaker::Transition;
-use crate::resilience::{Breaker, Protection};
+use crate::resilience::{Breaker, Faults, Protection};
 use crate::route::Table;
 use crate::telemetry::event::BreakerChanged;
 use crate::telemetry::{GatewayMetrics, Metrics, RouteMetrics};
@@ -20,6 +20,8 @@ pub struct Runtime {
     pub table: Table,
     /// Routes, by the configuration's index.
     pub routes: Vec<Arc<RouteState>>,
+    /// What an operator wants to go wrong; outlives reloads.
+    pub faults: Arc<Faults>,
 }
 
 /// One route at work.
@@ -87,7 +89,13 @@ impl Runtime {
             }));
         }
         let table = Table::new(&config.routes, &config.listeners.shared);
-        Ok(Self { config, table, routes })
+        let faults = before.map_or_else(Arc::default, |before| Arc::clone(&before.faults));
+        Ok(Self {
+            config,
+            table,
+            routes,
+            faults,
+        })
     }
 }
 

@@ -176,6 +176,59 @@ impl BreakerChanged<'_> {
     }
 }
 
+/// An operator's fault struck an attempt.
+#[derive(Debug)]
+pub struct FaultStruck<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// The gateway that was meant.
+    pub gateway: &'a str,
+    /// What went wrong.
+    pub effect: &'static str,
+}
+
+impl FaultStruck<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.fault(self.gateway, self.effect);
+        tracing::info!(
+            route = self.route.name(),
+            gateway = self.gateway,
+            effect = self.effect,
+            "fault injected"
+        );
+    }
+}
+
+/// An operator set a fault or took it away, it ended, or it is still there.
+#[derive(Debug)]
+pub struct FaultChanged<'a> {
+    /// `set`, `removed`, `over` or `active`.
+    pub change: &'static str,
+    /// Its number.
+    pub id: u64,
+    /// Its route.
+    pub route: &'a str,
+    /// What goes wrong.
+    pub effect: &'static str,
+    /// How often it has struck.
+    pub struck: u64,
+}
+
+impl FaultChanged<'_> {
+    /// Logs.
+    pub fn emit(self) {
+        tracing::warn!(
+            change = self.change,
+            id = self.id,
+            route = self.route,
+            effect = self.effect,
+            struck = self.struck,
+            "fault injection"
+        );
+    }
+}
+
 /// A request was turned away for want of a place.
 #[derive(Debug)]
 pub struct RequestShed<'a> {

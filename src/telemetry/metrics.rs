@@ -41,6 +41,8 @@ pub struct Metrics {
     pub(super) retry_budget: Gauges,
     pub(super) retries_skipped: Counters,
     pub(super) hedges: Counters,
+    pub(super) faults: Counters,
+    pub(super) faults_active: Gauges,
     pub(super) shed: Counters,
     pub(super) inflight: Gauges,
     pub(super) waiting: Gauges,
@@ -159,6 +161,18 @@ impl Metrics {
                 "hedges_total",
                 "Reads that were late: what became of the second request, or why there was none.",
                 &["route", "result"],
+            )?,
+            faults: counters(
+                &r,
+                "faults_injected_total",
+                "Attempts that an operator's fault struck, by effect.",
+                &["route", "gateway", "effect"],
+            )?,
+            faults_active: gauges(
+                &r,
+                "faults_active",
+                "Faults that an operator has set and that are not over.",
+                &["route"],
             )?,
             shed: counters(
                 &r,
@@ -361,7 +375,7 @@ impl Metrics {
         }
     }
 
-    fn all_counters(&self) -> [&Counters; 16] {
+    fn all_counters(&self) -> [&Counters; 17] {
         [
             &self.requests,
             &self.attempts,
@@ -369,6 +383,7 @@ impl Metrics {
             &self.breaker_rejected,
             &self.retries_skipped,
             &self.hedges,
+            &self.faults,
             &self.shed,
             &self.payments,
             &self.failovers,
@@ -382,10 +397,11 @@ impl Metrics {
         ]
     }
 
-    fn all_gauges(&self) -> [&Gauges; 7] {
+    fn all_gauges(&self) -> [&Gauges; 8] {
         [
             &self.breaker_state,
             &self.retry_budget,
+            &self.faults_active,
             &self.inflight,
             &self.waiting,
             &self.in_doubt,

@@ -126,6 +126,20 @@ impl RouteMetrics {
         }
     }
 
+    /// An operator's fault struck an attempt.
+    pub fn fault(&self, gateway: &str, effect: &'static str) {
+        if let Some(all) = self.live() {
+            all.faults.with(&[&self.route, gateway, effect]).inc();
+        }
+    }
+
+    /// How many faults are set, as an operator sees them.
+    pub fn set_faults(&self, count: i64) {
+        if let Some(all) = self.live() {
+            all.faults_active.with(&[&self.route]).set(count);
+        }
+    }
+
     /// A request was turned away.
     pub fn shed(&self, reason: &'static str) {
         if let Some(all) = self.live() {
