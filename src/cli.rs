@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod env;
+pub mod sandbox;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Env(env::Args),
     /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
     Ca(ca::Args),
+    /// Run simulators of the gateways, with faults by script and books that can be audited.
+    Sandbox(sandbox::Args),
     /// Print a completion script.
     Completions {
         /// The shell.
@@ -95,6 +98,13 @@ pub fn main() -> ExitCode {
             Err(error) => {
                 eprintln!("sentinel: {error}");
                 ExitCode::from(SOFTWARE)
+            }
+        },
+        Command::Sandbox(args) => match sandbox::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::from(if error.is_usage() { USAGE } else { SOFTWARE })
             }
         },
         Command::Completions { shell } => {

@@ -12,11 +12,61 @@ pub mod books;
 pub mod clock;
 pub mod fault;
 pub mod paypal;
+pub mod server;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
+
+/// The gateways that can be simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// Adyen.
+    Adyen,
+    /// PayPal.
+    Paypal,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Adyen, Self::Paypal];
+
+    /// The name in books, paths and options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Adyen => "adyen",
+            Self::Paypal => "paypal",
+        }
+    }
+
+    /// What a person has to know to use it.
+    pub const fn guide(self) -> &'static Guide {
+        match self {
+            Self::Adyen => &adyen::GUIDE,
+            Self::Paypal => &paypal::GUIDE,
+        }
+    }
+
+    /// A fresh simulator with its default settings.
+    pub fn simulator(self) -> Box<dyn Simulator> {
+        match self {
+            Self::Adyen => Box::<adyen::Adyen>::default(),
+            Self::Paypal => Box::<paypal::Paypal>::default(),
+        }
+    }
+}
+
+/// What a simulator takes and what it makes of it, in words for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Guide {
+    /// The port it has by custom.
+    pub port: u16,
+    /// The credentials it takes, by name.
+    pub credentials: &'static [(&'static str, &'static str)],
+    /// Published test instruments and what comes of them.
+    pub instruments: &'static [(&'static str, &'static str)],
+}
 
 /// A complete request as a simulator gets it.
 #[derive(Clone, Debug)]
@@ -107,6 +157,9 @@ pub trait Simulator: Send {
 
     /// Executes an admitted request. `now` is Unix time in seconds on the sandbox's clock.
     fn execute(&mut self, now: i64, request: &Request) -> (Response<Bytes>, Turn);
+
+    /// Makes this the answer that the gateway remembers for the request's idempotency key, where it remembers errors.
+    fn remember(&mut self, _now: i64, _request: &Request, _answer: &Response<Bytes>) {}
 
     /// Forgets an admitted request that a fault script ended before its execution.
     fn abandon(&mut self, _request: &Request) {}

@@ -22,9 +22,22 @@ use http::{Method, Response};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{NativeError, Request, Scheduled, Simulator, Turn};
+use super::{Guide, NativeError, Request, Scheduled, Simulator, Turn};
 use answers::{Failure, failure, ok};
 use payments::{Modification, Payment};
+
+/// For people.
+pub const GUIDE: Guide = Guide {
+    port: 9086,
+    credentials: &[("X-API-Key", "sandbox"), ("merchantAccount", "AcmeECOM")],
+    instruments: &[
+        ("4111111111111111, holder J. Smith", "authorised"),
+        ("holder DECLINED", "refused, reason 2"),
+        ("holder NOT_ENOUGH_BALANCE", "refused, reason 12"),
+        ("holder FRAUD", "refused, reason 20"),
+        ("storedPaymentMethodId of 16 letters and digits", "authorised"),
+    ],
+};
 
 /// How long a key is kept: seven days, the shorter figure of Adyen's documents.
 const KEY_LIFE: i64 = 7 * 86_400;

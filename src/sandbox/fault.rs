@@ -1,7 +1,10 @@
 //! Fault scripts: what goes wrong with which request, and at which moment.
 //!
 //! A script is a list of rules. Every request takes the first rule that matches it and is not used up. The same JSON is
-//! taken from files, from `POST /_sandbox/faults` and from tests.
+//! taken from files, from the control port and from tests. Chance (`percent`) comes from a seeded generator, so that a
+//! run can be repeated.
+
+pub mod shorthand;
 
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
@@ -35,8 +38,23 @@ pub enum When {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// The connection breaks after `byte` bytes of the request were read (counted from its first byte). Matches by order
-    /// only, because nothing of the request is known yet. Nothing is executed.
+    /// The port refuses new connections, and open ones end once they have answered: the gateway is down. In force from the
+    /// moment the rule is there; matches nothing, is never used up.
+    Refuse {
+        /// Milliseconds; `null` until the rule is taken away.
+        #[serde(default)]
+        ms: Option<u64>,
+    },
+    /// A new connection is accepted and ends like this before a byte of it is read, TLS handshake included. Matches by
+    /// order only.
+    CutConnection {
+        /// How it ends.
+        cut: Cut,
+    },
+    /// The connection breaks after `byte` bytes of the request were read (counted from its first byte; with HTTP/2, from
+    /// the first byte of its head's frame, other frames of the connection included). Matches by order, and over HTTP/1.1 by
+    /// method and path too, because nothing else of the request is known yet. Nothing is executed; a request shorter than
+    /// `byte` passes unharmed.
     CutRequest {
         /// How many bytes are read.
         byte: u64,
@@ -80,6 +98,9 @@ pub enum Fault {
         /// `Retry-After`, seconds.
         #[serde(default)]
         retry_after: Option<u64>,
+        /// Whether the gateway remembers the error as its answer to the idempotency key, where it stores errors.
+        #[serde(default)]
+        stored: bool,
     },
     /// An answer that is not the gateway's: what a CDN or proxy in front of it writes.
     Foreign {
@@ -136,6 +157,7 @@ pub enum Fault {
         /// RFC 9113 section 7.
         code: u32,
         /// Whether the request is executed first.
+        #[serde(default)]
         when: When,
     },
     /// The connection is told to end (HTTP/2 GOAWAY, HTTP/1.1 `Connection: close`); this request is still answered.
@@ -170,6 +192,9 @@ pub struct Rule {
     /// How many are hit; `null` for all. Default 1.
     #[serde(default = "once")]
     pub times: Option<u64>,
+    /// The chance, in percent, that a request which is due is hit. Default 100.
+    #[serde(default = "certain")]
+    pub percent: u8,
     /// What goes wrong.
     #[serde(flatten)]
     pub fault: Fault,
@@ -180,6 +205,10 @@ fn once() -> Option<u64> {
     Some(1)
 }
 
+const fn certain() -> u8 {
+    100
+}
+
 impl Rule {
     /// A rule that hits the next request that matches.
     pub fn once(matcher: Match, fault: Fault) -> Self {
@@ -187,6 +216,7 @@ impl Rule {
             matcher,
             skip: 0,
             times: Some(1),
+            percent: 100,
             fault,
         }
     }
@@ -197,6 +227,7 @@ impl Rule {
             matcher,
             skip: 0,
             times: None,
+            percent: 100,
             fault,
         }
     }
@@ -230,11 +261,15 @@ impl Match {
         }
     }
 
-    fn matches(&self, seen: &Seen<'_>) -> bool {
-        let path = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => seen.path.starts_with(start),
-            None => seen.path == pattern,
+    fn takes_line(&self, method: &str, path: &str) -> bool {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => path.starts_with(start),
+            None => path == pattern,
         };
+        self.method.as_ref().is_none_or(|wanted| wanted == method) && self.path.as_ref().is_none_or(fits)
+    }
+
+    fn matches(&self, seen: &Seen<'_>) -> bool {
         let header = |name: &str, value: &str| {
             seen.headers
                 .get_all(name)
@@ -246,8 +281,7 @@ impl Match {
                 || seen.query.contains(text.as_str())
                 || String::from_utf8_lossy(seen.body).contains(text.as_str())
         };
-        self.method.as_ref().is_none_or(|method| method == seen.method.as_str())
-            && self.path.as_ref().is_none_or(path)
+        self.takes_line(seen.method.as_str(), seen.path)
             && self.contains.as_ref().is_none_or(contains)
             && self
                 .key
@@ -257,13 +291,50 @@ impl Match {
     }
 }
 
+/// A request line of which only the beginning may have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Not whole yet.
+    Partial,
+    /// Not to be had (HTTP/2 compresses it).
+    Hidden,
+    /// Method and path.
+    Whole(&'a str, &'a str),
+}
+
+/// What is known about a cut of the request that has begun to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutRequest {
+    /// None.
+    None,
+    /// It depends on the request line.
+    Later,
+    /// After so many bytes, like this.
+    After(u64, Cut),
+}
+
 /// The rules in force.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Script {
     rules: Vec<Rule>,
+    chance: fastrand::Rng,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::seeded(0)
+    }
 }
 
 impl Script {
+    /// An empty script whose chances come from this seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            rules: Vec::new(),
+            chance: fastrand::Rng::with_seed(seed),
+        }
+    }
+
     /// Adds a rule behind those there are.
     pub fn push(&mut self, rule: Rule) {
         self.rules.push(rule);
@@ -279,16 +350,57 @@ impl Script {
         &self.rules
     }
 
+    /// Drops a rule that is equal to this one.
+    pub fn remove(&mut self, rule: &Rule) {
+        if let Some(at) = self.rules.iter().position(|there| there == rule) {
+            self.rules.remove(at);
+        }
+    }
+
+    /// Whether connections are refused.
+    pub fn refuses(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.fault, Fault::Refuse { .. }))
+    }
+
     /// Takes the fault for a request that has arrived whole, and counts it.
     pub fn take(&mut self, seen: &Seen<'_>) -> Option<Fault> {
-        self.first(|rule| !matches!(rule.fault, Fault::CutRequest { .. }) && rule.matcher.matches(seen))
+        self.first(|rule| {
+            let early = matches!(
+                rule.fault,
+                Fault::Refuse { .. } | Fault::CutConnection { .. } | Fault::CutRequest { .. }
+            );
+            !early && rule.matcher.matches(seen)
+        })
+    }
+
+    /// Takes the fault for a connection that was accepted.
+    pub fn take_cut_connection(&mut self) -> Option<Cut> {
+        match self.first(|rule| matches!(rule.fault, Fault::CutConnection { .. }))? {
+            Fault::CutConnection { cut } => Some(cut),
+            _ => None,
+        }
     }
 
     /// Takes the fault for a request of which the first byte has arrived.
-    pub fn take_cut_request(&mut self) -> Option<(u64, Cut)> {
-        match self.first(|rule| matches!(rule.fault, Fault::CutRequest { .. }))? {
-            Fault::CutRequest { byte, cut } => Some((byte, cut)),
-            _ => None,
+    pub fn take_cut_request(&mut self, line: Line<'_>) -> CutRequest {
+        let asks = |rule: &Rule| rule.matcher.method.is_some() || rule.matcher.path.is_some();
+        let is_cut = |rule: &Rule| matches!(rule.fault, Fault::CutRequest { .. });
+        if line == Line::Partial
+            && let Some(first) = self.rules.iter().find(|rule| is_cut(rule))
+            && asks(first)
+        {
+            return CutRequest::Later;
+        }
+        let taken = self.first(|rule| {
+            is_cut(rule)
+                && match line {
+                    Line::Whole(method, path) => rule.matcher.takes_line(method, path),
+                    Line::Partial | Line::Hidden => !asks(rule),
+                }
+        });
+        match taken {
+            Some(Fault::CutRequest { byte, cut }) => CutRequest::After(byte, cut),
+            _ => CutRequest::None,
         }
     }
 
@@ -300,6 +412,9 @@ impl Script {
             }
             if rule.skip > 0 {
                 rule.skip -= 1;
+                continue;
+            }
+            if rule.percent < 100 && self.chance.u8(0..100) >= rule.percent {
                 continue;
             }
             let fault = rule.fault.clone();
@@ -346,8 +461,49 @@ mod tests {
         assert!(matches!(script.take(&seen(&Method::POST)), Some(Fault::Native { .. })));
         assert_eq!(script.take(&seen(&Method::POST)), rst);
         assert_eq!(script.take(&seen(&Method::GET)), rst);
-        assert_eq!(script.take_cut_request(), Some((3, Cut::Fin)));
-        assert_eq!(script.take_cut_request(), None);
+        assert_eq!(script.take_cut_request(Line::Partial), CutRequest::After(3, Cut::Fin));
+        assert_eq!(script.take_cut_request(Line::Partial), CutRequest::None);
+    }
+
+    #[test]
+    fn a_cut_for_one_path_waits_for_the_request_line() {
+        let cut = Fault::CutRequest { byte: 9, cut: Cut::Rst };
+        let mut script = Script::default();
+        script.push(Rule::once(Match::path("POST", "/v1/refunds"), cut));
+        assert_eq!(script.take_cut_request(Line::Partial), CutRequest::Later);
+        assert_eq!(
+            script.take_cut_request(Line::Whole("GET", "/v1/refunds")),
+            CutRequest::None
+        );
+        assert_eq!(script.take_cut_request(Line::Hidden), CutRequest::None);
+        assert_eq!(
+            script.take_cut_request(Line::Whole("POST", "/v1/refunds")),
+            CutRequest::After(9, Cut::Rst)
+        );
+    }
+
+    #[test]
+    fn chance_is_repeatable_by_its_seed() {
+        let hits = |seed| {
+            let mut script = Script::seeded(seed);
+            script.push(Rule {
+                percent: 30,
+                ..Rule::always(Match::default(), Fault::GoAway)
+            });
+            let headers = HeaderMap::new();
+            let seen = Seen {
+                method: &Method::GET,
+                path: "/",
+                query: "",
+                headers: &headers,
+                body: b"",
+            };
+            (0..1000).map(|_| script.take(&seen).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(hits(7), hits(7));
+        assert_ne!(hits(7), hits(8));
+        let share = hits(7).into_iter().filter(|hit| *hit).count();
+        assert!((240..360).contains(&share), "{share}");
     }
 
     #[test]

@@ -26,9 +26,22 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{NativeError, Request, Simulator, Turn};
+use super::{Guide, NativeError, Request, Simulator, Turn};
 use answers::{Failure, failure, identity_failure};
 use orders::Order;
+
+/// For people.
+pub const GUIDE: Guide = Guide {
+    port: 9082,
+    credentials: &[("client id", "sandbox"), ("client secret", "sandbox")],
+    instruments: &[
+        ("4012888888881881, name Jane Doe", "completed"),
+        ("name CCREJECT-REFUSED", "declined, 0500"),
+        ("name CCREJECT-IF", "declined, insufficient funds"),
+        ("vault id DECLINE-9500", "declined, 9500"),
+        ("any other vault id", "completed"),
+    ],
+};
 
 /// Request ids of orders are kept six hours.
 const ORDER_KEY_LIFE: i64 = 6 * 3600;

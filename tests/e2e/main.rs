@@ -10,6 +10,7 @@ mod deployment;
 mod forwarding;
 mod framing;
 mod resilience;
+mod sandbox;
 mod service;
 mod support;
 mod telemetry;
