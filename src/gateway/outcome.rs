@@ -78,6 +78,9 @@ pub struct Observation {
     /// Whether this was accepted but is not yet done (Adyen's `received`, PayPal's `PENDING`). The outcome is then
     /// [`Outcome::Unknown`]: a webhook or a look-up may still prove either end, and only that lifts it.
     pub pending: bool,
+    /// Of a fence only: its key was taken by the original, which therefore arrived. The fence did nothing and never will;
+    /// what became of the original is not said (row 18 of safety.md 2.3).
+    pub arrived: bool,
     /// Seconds to wait before asking again, when the gateway said so.
     pub retry_after: Option<u64>,
     /// What may be shown of the card.
@@ -103,6 +106,7 @@ impl Observation {
             amount: None,
             decline: None,
             pending: false,
+            arrived: false,
             retry_after: None,
             card: None,
             network_transaction_id: None,

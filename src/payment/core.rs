@@ -30,7 +30,9 @@
 //!   a pay attempt the shell asks the breaker; an open breaker is `Skipped`, which is NotSent by construction. A request
 //!   that the target cannot carry is better left out of the plan; found at encoding it is `Skipped`, too. A `Send` of leg
 //!   `Fence` or `Lookup` goes through `Gateway::fence` or `Gateway::lookup` with what the state holds of attempt `of`;
-//!   where the dialect returns `None`, deliver `Skipped`.
+//!   where the dialect returns `None`, deliver `Skipped`. A fence with [`Key::BY_ID`] names its target's object by the id
+//!   in the state; every other fence claims its target's key, or names the object that the application's own request
+//!   named, and never an id that was learned since.
 //! - `Answer`: wake every caller that waits for this payment. `InDoubt` is never a plain failure.
 //! - `AnswerFollowUp`: wake the caller of that follow-up.
 //! - `Schedule`: deliver `Timer` after a pause of that class. Pauses are forgotten in a crash; `Recovered` makes up for it.
@@ -62,6 +64,8 @@ pub mod lattice;
 pub mod plan;
 pub mod record;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use classify::{Wire, classify};

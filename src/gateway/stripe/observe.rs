@@ -111,7 +111,10 @@ fn refused(leg: Leg, request: Option<&Request>, reference: Option<&str>, status:
     if matches!(leg, Leg::Fence | Leg::Lookup) {
         return match (status, inner) {
             (409, _) => unknown("key_in_use"),
-            (400, _) if idempotency => unknown("original_arrived"),
+            (400, _) if idempotency => Observation {
+                arrived: leg == Leg::Fence,
+                ..unknown("original_arrived")
+            },
             (400, Some(inner)) if code == "payment_intent_unexpected_state" => intent(leg, request, reference, inner),
             // The original's own decline, replayed for its key.
             (402, _) if leg == Leg::Fence => declined(error),

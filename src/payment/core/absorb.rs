@@ -1,6 +1,7 @@
 //! Taking events in: what happened becomes records, nothing is decided yet.
 
 use super::event::{Action, Finding, Resolution, Verdict, What};
+use super::keys::Key;
 use super::plan::{KeyKind, Undelivered};
 use super::record::{Decision, Ground, Hold, Record};
 use super::state::{Attempt, Here, Phase, Why};
@@ -84,7 +85,7 @@ impl Turn {
         if let Some((n, attempt)) = latest {
             let doubtful = attempt.known.unknown() && attempt.observed && !self.fence_loose(n) && !self.attacked(n);
             let wanted = self.s.beside_unknown().is_none() || self.next_gateway().is_none();
-            let fences = self.believed_fence(&attempt) == FenceStrength::F3;
+            let fences = self.believed_fence(&attempt) == FenceStrength::F3 && !self.fence_over(n);
             if doubtful && wanted && !fences && self.s.plan.policy.key != KeyKind::None && self.replayable(&attempt) {
                 self.resend(n);
             }
@@ -140,8 +141,10 @@ impl Turn {
 
     /// What may be believed of an answer to an attempt that moves money.
     fn believed(&self, attempt: &Attempt, mut finding: Finding) -> Finding {
-        // After a second sending with the same key, that one of them did not execute says nothing about the other.
-        if attempt.sends > 1 && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_)) {
+        // After a second sending with the same key, that one of them did not execute says nothing about the other. Where
+        // replicas may pass the application's request through without the ledger, there may always be another one.
+        let passed = self.s.plan.policy.fence_before_secondary && attempt.key == Key::Application;
+        if (attempt.sends > 1 || passed) && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_)) {
             finding.outcome = Outcome::Unknown;
         }
         let modification = matches!(attempt.leg, Leg::Capture | Leg::Void | Leg::Refund);
@@ -160,9 +163,13 @@ impl Turn {
     }
 
     /// A hold that is known, and then told to be cancelled, is no contradiction: it was voided, or it expired. For money
-    /// that was taken at once it is one.
+    /// that was taken at once it is one. Told in the other order, the hold must be that of the very object that was
+    /// cancelled: a hold behind a claimed key would be a broken guarantee.
     fn gone(&self, target: &Attempt, mut finding: Finding) -> Finding {
-        if finding.outcome == Outcome::Fenced && target.known.effect() && target.leg == Leg::Auth {
+        let cancelled = finding.outcome == Outcome::Fenced && target.known.effect();
+        let held = finding.outcome == Outcome::Authorised && target.known.fenced() && !target.known.effect();
+        let same = target.ids.payment.is_some() && target.ids.payment == finding.ids.payment;
+        if target.leg == Leg::Auth && (cancelled || (held && same)) {
             finding.outcome = Outcome::Unknown;
             finding.gone = true;
         }
@@ -181,7 +188,10 @@ impl Turn {
         } else {
             self.s.here.fenced_last.retain(|&fenced| fenced != of);
         }
-        let strong = self.believed_fence(&target) == FenceStrength::F3 || self.quiescent(&target);
+        // A fence claims the key of its target, and a key that the gateway may have forgotten can be claimed although its
+        // original was executed long ago (D7). Only a fence by the object's id is worth something then.
+        let named = self.replayable(&target) || question.key == Key::BY_ID;
+        let strong = named && (self.believed_fence(&target) == FenceStrength::F3 || self.quiescent(&target));
         let modification = matches!(target.leg, Leg::Capture | Leg::Void | Leg::Refund);
         let conclusive = match finding.outcome {
             Outcome::NotSent | Outcome::Rejected(_) | Outcome::Unknown => false,
@@ -191,11 +201,9 @@ impl Turn {
             Outcome::Authorised | Outcome::ActionRequired => !modification,
             Outcome::Declined(_) | Outcome::Succeeded | Outcome::Conflict => true,
         };
-        let outcome = if conclusive {
-            Outcome::Succeeded
-        } else {
-            Outcome::Unknown
-        };
+        // A fence whose key the original had taken is over, too: it cannot end what the original made.
+        let over = conclusive || (question.leg == Leg::Fence && finding.arrived);
+        let outcome = if over { Outcome::Succeeded } else { Outcome::Unknown };
         let note = Finding {
             outcome,
             ids: super::state::Ids::default(),
@@ -206,6 +214,14 @@ impl Turn {
         if conclusive {
             let finding = self.believed(&target, finding);
             self.learn(of, Some(n), finding, None);
+        } else if question.leg == Leg::Lookup && finding.ids.payment.is_some() {
+            // The object was found, its outcome is still open: it can be named from now on.
+            let found = Finding {
+                outcome: Outcome::Unknown,
+                pending: false,
+                ..finding
+            };
+            self.learn(of, Some(n), found, None);
         }
         // A person may have to be told, or the next question has to wait, if that did not decide it.
         let open = self

@@ -4,6 +4,7 @@
 //! replica's answer, a look-up) needs no rules of its own: whichever way a fact comes, the same moves follow from it.
 
 use super::event::{Notice, Verdict};
+use super::keys::Key;
 use super::plan::{Intent, KeyKind};
 use super::record::{Decision, Failure, Ground, Hold};
 use super::state::{Attempt, Cause, Phase, Proof, Why};
@@ -504,14 +505,7 @@ impl Turn {
     fn act(&mut self, of: u16, leg: Leg, why: Why) {
         let Some(target) = self.s.attempt(of) else { return };
         let (gateway, amount) = (target.gateway, target.amount);
-        self.plan(
-            gateway,
-            leg,
-            Some(of),
-            why,
-            super::keys::Key::Derived { nth: 0 },
-            amount,
-        );
+        self.plan(gateway, leg, Some(of), why, Key::Derived { nth: 0 }, amount);
     }
 
     /// Asks what became of an attempt, or makes it impossible. One question at a time, with pauses.
@@ -533,8 +527,18 @@ impl Turn {
                 Question::Fence => strength >= FenceStrength::F2,
             };
         let look_up = gateway.lookup && question != Question::Fence;
-        let asked = |leg| self.acting(of, leg).first().map(|(n, _)| *n);
-        let (fence_n, look_up_n) = (asked(Leg::Fence), asked(Leg::Lookup));
+        // Where a fence found that the original had arrived, looking is what is left, unless the end is wanted.
+        let fence = fence && !(look_up && !wanted && self.fence_over(of));
+        let asked = |leg| self.acting(of, leg).into_iter().next();
+        // A concluded fence may not become loose again, and one by id is another than one by key: attempts of their own.
+        let key = target
+            .ids
+            .payment
+            .as_ref()
+            .map_or(Key::Derived { nth: 0 }, |_| Key::BY_ID);
+        let fence_n =
+            asked(Leg::Fence).filter(|(_, fence)| fence.known.outcome() != Outcome::Succeeded && fence.key == key);
+        let (fence_n, look_up_n) = (fence_n.map(|(n, _)| n), asked(Leg::Lookup).map(|(n, _)| n));
         let in_flight = |n: Option<u16>| n.is_some_and(|n| self.s.here.in_flight.contains(&n));
         if self.s.here.waiting.contains(&of) || in_flight(fence_n) || in_flight(look_up_n) {
             return;
@@ -551,15 +555,12 @@ impl Turn {
         match if leg == Leg::Fence { fence_n } else { look_up_n } {
             Some(n) => self.send(n),
             None => {
-                let gateway = target.gateway;
-                self.plan(
-                    gateway,
-                    leg,
-                    Some(of),
-                    Why::Resolve,
-                    super::keys::Key::Derived { nth: 0 },
-                    target.amount,
-                );
+                let key = if leg == Leg::Fence {
+                    key
+                } else {
+                    Key::Derived { nth: 0 }
+                };
+                self.plan(target.gateway, leg, Some(of), Why::Resolve, key, target.amount);
             }
         }
     }

@@ -101,6 +101,8 @@ pub struct Finding {
     pub amount: Option<Amount>,
     /// Accepted, but not yet done: the outcome is not proven.
     pub pending: bool,
+    /// Of a fence only: it found its key taken by the original, did nothing and never will. The outcome is not proven.
+    pub arrived: bool,
     /// The effect was there and is there no more (voided, expired). Set by the core, from a fact that says so of an
     /// attempt whose effect is known; never by an adapter.
     pub gone: bool,
@@ -120,6 +122,7 @@ impl Finding {
             ids: Ids::default(),
             amount: None,
             pending: false,
+            arrived: false,
             gone: false,
             gateway_side: false,
             reused: false,
@@ -162,6 +165,7 @@ impl Finding {
             },
             amount: observation.amount,
             pending: observation.pending,
+            arrived: observation.arrived,
             gone: false,
             gateway_side,
             reused: false,

@@ -16,9 +16,15 @@ pub enum Key {
     Application,
     /// Made by [`derive`] from the payment, the gateway, the leg and `nth`.
     Derived {
-        /// The n-th follow-up of this leg; 0 for Sentinel's own attempts.
+        /// The n-th follow-up of this leg; 0 for Sentinel's own attempts; see [`Key::BY_ID`] for fences.
         nth: u16,
     },
+}
+
+impl Key {
+    /// Marks a fence that names its target's object. Until the object's id is known, a fence claims its target's key. The
+    /// two differ in what they prove and in what they can end, so that they are never sent as one attempt.
+    pub const BY_ID: Self = Self::Derived { nth: 1 };
 }
 
 /// How many characters of base32 a derived key has: 180 bits, and short enough for every gateway but those that the

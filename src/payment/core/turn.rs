@@ -236,10 +236,22 @@ impl Turn {
         })
     }
 
-    /// Whether a fence against `target` is not concluded: it may yet end what it finds.
-    pub(super) fn fence_loose(&self, target: u16) -> bool {
+    /// Whether a fence against `target` was concluded, and with it what a fence can do about it.
+    pub(super) fn fence_over(&self, target: u16) -> bool {
         self.s.attempts.iter().any(|attempt| {
-            attempt.of == Some(target) && attempt.leg == Leg::Fence && attempt.known.outcome() != Outcome::Succeeded
+            attempt.of == Some(target) && attempt.leg == Leg::Fence && attempt.known.outcome() == Outcome::Succeeded
         })
+    }
+
+    /// Whether a fence against `target` is not concluded: it may yet end what it finds. A concluded one vouches for the
+    /// others: what it could not end they cannot end either, if they are of its kind or only claim the key.
+    pub(super) fn fence_loose(&self, target: u16) -> bool {
+        let fences = || {
+            let attempts = self.s.attempts.iter();
+            attempts.filter(|attempt| attempt.of == Some(target) && attempt.leg == Leg::Fence)
+        };
+        let over = |fence: &Attempt| fence.known.outcome() == Outcome::Succeeded;
+        let vouched = |kind| fences().any(|fence| over(fence) && (fence.key == kind || fence.key == Key::BY_ID));
+        fences().any(|fence| !over(fence) && !vouched(fence.key))
     }
 }

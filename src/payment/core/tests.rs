@@ -1,0 +1,174 @@
+//! Single steps. Whole payments are the business of the model check (`tests/model`).
+
+use super::*;
+use crate::config::model::Mode;
+use crate::gateway::outcome::Outcome;
+use crate::gateway::{FenceStrength, Leg};
+use crate::money::Amount;
+
+const HOUR: i64 = 3600;
+
+fn plan(mode: Mode, intent: Intent) -> Plan {
+    let gateway = |name: &str, native| PlannedGateway {
+        name: name.to_owned(),
+        fence: FenceStrength::F3,
+        lookup: true,
+        manual_capture: true,
+        void: true,
+        idempotency_hours: 24,
+        declines_stay_open: false,
+        native,
+    };
+    Plan {
+        mode,
+        intent,
+        amount: Some(Amount {
+            units: 1000,
+            currency: "EUR".to_owned().try_into().unwrap(),
+        }),
+        gateways: vec![gateway("first", true), gateway("second", false)],
+        policy: Policy::default(),
+    }
+}
+
+struct Payment {
+    state: State,
+    at: i64,
+    actions: Vec<Action>,
+}
+
+impl Payment {
+    fn open(plan: Plan) -> Self {
+        let mut payment = Self {
+            state: State::default(),
+            at: 0,
+            actions: Vec::new(),
+        };
+        payment.tell(What::Open(Box::new(plan)));
+        payment
+    }
+
+    fn tell(&mut self, what: What) {
+        let event = Event { at: self.at, what };
+        (self.state, self.actions) = step(self.state.clone(), event);
+    }
+
+    fn hears(&mut self, n: u16, finding: Finding) {
+        let finding = Box::new(finding);
+        self.tell(What::Observed {
+            n,
+            finding,
+            evidence: None,
+        });
+    }
+
+    fn sent(&self) -> Option<(u16, Leg)> {
+        self.actions.iter().find_map(|action| match action {
+            Action::Send(send) => Some((send.n, send.leg)),
+            _ => None,
+        })
+    }
+}
+
+fn bare(outcome: Outcome) -> Finding {
+    Finding::bare(outcome, "test")
+}
+
+fn with_id(outcome: Outcome) -> Finding {
+    let ids = Ids {
+        payment: Some("pi_1".to_owned()),
+        ..Ids::default()
+    };
+    Finding { ids, ..bare(outcome) }
+}
+
+#[test]
+fn a_fence_that_found_its_key_taken_is_over_and_what_is_looked_up_then_wins() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    assert_eq!(payment.sent(), Some((2, Leg::Fence)));
+    payment.hears(
+        2,
+        Finding {
+            arrived: true,
+            ..bare(Outcome::Unknown)
+        },
+    );
+    payment.tell(What::Timer { n: 1 });
+    assert_eq!(payment.sent(), Some((3, Leg::Lookup)));
+    payment.hears(3, with_id(Outcome::Succeeded));
+    assert_eq!(payment.state.told, Some(Verdict::Succeeded { n: 1 }));
+}
+
+#[test]
+fn an_original_that_arrived_is_asked_for_by_its_own_key_when_the_application_brings_the_body_again() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(
+        2,
+        Finding {
+            arrived: true,
+            ..bare(Outcome::Unknown)
+        },
+    );
+    payment.tell(What::Deadline);
+    payment.tell(What::Retry);
+    assert_eq!(payment.sent(), Some((1, Leg::Charge)));
+}
+
+#[test]
+fn a_claimed_key_proves_nothing_once_the_gateway_may_have_forgotten_it() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.at = 25 * HOUR;
+    payment.hears(2, bare(Outcome::Fenced));
+    assert_eq!(payment.state.attempt(1).unwrap().known, Knowledge::NOTHING);
+    assert_eq!(payment.state.phase, Phase::Fencing { of: 1 });
+}
+
+#[test]
+fn a_fence_by_id_is_believed_at_any_age_and_is_an_attempt_of_its_own() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, bare(Outcome::Unknown));
+    payment.at = 25 * HOUR;
+    payment.tell(What::Timer { n: 1 });
+    payment.hears(3, with_id(Outcome::Unknown));
+    payment.tell(What::Timer { n: 1 });
+    assert_eq!(payment.sent(), Some((4, Leg::Fence)));
+    payment.hears(4, bare(Outcome::Fenced));
+    assert_eq!(payment.sent(), Some((5, Leg::Charge)));
+}
+
+#[test]
+fn a_hold_told_of_after_its_object_was_cancelled_is_gone_and_no_contradiction() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Authorize));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, with_id(Outcome::Fenced));
+    assert_eq!(payment.sent(), Some((3, Leg::Auth)));
+    payment.hears(1, with_id(Outcome::Authorised));
+    assert_eq!(payment.state.phase, Phase::Trying { n: 3 });
+    assert!(payment.state.attempt(1).unwrap().released);
+}
+
+#[test]
+fn a_hold_behind_a_claimed_key_is_a_broken_guarantee_and_a_person_is_told() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Authorize));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, bare(Outcome::Fenced));
+    payment.hears(1, with_id(Outcome::Authorised));
+    assert_eq!(payment.state.phase, Phase::Manual);
+}
+
+#[test]
+fn where_requests_may_pass_the_ledger_by_not_sent_is_not_believed_of_the_applications_key() {
+    let mut plan = plan(Mode::Fence, Intent::Sale);
+    plan.policy.fence_before_secondary = true;
+    let mut payment = Payment::open(plan);
+    payment.hears(1, bare(Outcome::NotSent));
+    assert_eq!(payment.sent(), Some((2, Leg::Fence)));
+    payment.hears(2, bare(Outcome::Fenced));
+    assert_eq!(payment.sent(), Some((3, Leg::Charge)));
+    payment.hears(3, bare(Outcome::NotSent));
+    assert_eq!(payment.state.phase.name(), "failed");
+}
