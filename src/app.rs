@@ -207,6 +207,7 @@ fn worker(
         let beating = tokio::task::spawn_local(beating);
         let unrouted = Arc::clone(&metrics);
         let proxy = Rc::new(Proxy::new(runtime, metrics));
+        proxy.prewarm();
         let answering = Rc::clone(&proxy);
         let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();

@@ -51,8 +51,15 @@ impl Proxy {
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
+            client: Client::observed(&metrics),
             metrics,
-            client: Client::new(),
+        }
+    }
+
+    /// Opens the connections that the configuration wants to be there before the first request.
+    pub fn prewarm(&self) {
+        for route in &self.runtime.load().routes {
+            self.client.prewarm(&route.gateway);
         }
     }
 

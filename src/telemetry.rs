@@ -16,7 +16,9 @@ mod process;
 pub mod route;
 pub mod scrub;
 pub mod trace;
+mod upstream;
 
 pub use log::Logging;
 pub use metrics::Metrics;
 pub use route::{GatewayMetrics, RouteMetrics};
+pub use upstream::UpstreamMetrics;

@@ -11,13 +11,18 @@ mod body;
 mod client;
 mod connect;
 pub mod exchange;
+mod gate;
 mod hold;
+mod names;
 mod outgoing;
+mod pool;
+mod tls;
 mod transport;
 
 pub use body::{Body, BodyError};
 pub use client::{Client, Deadlines, Failed};
-pub use connect::warm_up;
+pub use names::{Resolve, System};
+pub use tls::warm_up;
 
 use std::time::Duration;
 

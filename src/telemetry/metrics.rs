@@ -13,6 +13,7 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 use super::families::{Counters, Gauges, Histograms, counter, counters, gauge, gauges, histogram, histograms};
 use super::process::Process;
 use super::route::RouteMetrics;
+use super::upstream::UpstreamMetrics;
 
 /// Seconds. From a local refusal to a gateway's slowest answer.
 const DURATION: [f64; 14] = [
@@ -322,6 +323,11 @@ impl Metrics {
             .entry(route.to_owned())
             .or_insert_with(|| Arc::new(RouteMetrics::new(self, route)));
         Arc::clone(handles)
+    }
+
+    /// The handles of one gateway's connections. Resolve once, where its pool is made.
+    pub fn upstream(self: &Arc<Self>, gateway: &str) -> Arc<UpstreamMetrics> {
+        Arc::new(UpstreamMetrics::new(self, gateway))
     }
 
     pub(super) fn has_route(&self, route: &str) -> bool {

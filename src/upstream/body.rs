@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::client::Lease;
+use super::pool::Lease;
 use super::transport::stalled;
 
 /// An answer's body. Dropped before its end, it closes its connection: what was not read cannot be skipped.

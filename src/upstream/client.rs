@@ -1,34 +1,31 @@
 //! One worker's client: its pools, and the one exchange that everything forwarded goes through.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::error::Error as _;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, header};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::acknowledged::Kernel;
 use super::body::Body;
-use super::connect::{ConnectError, Names, lookup, tls_config};
+use super::connect::{ConnectError, connect};
+use super::names::{Names, Resolve, System};
 use super::outgoing::{BodyProgress, Outgoing, Tracked};
-use super::transport::{Stream, Transport, Wire};
+use super::pool::{Lease, Place, Pool};
+use super::tls::Trust;
 use super::{Error, Evidence, Failure, Progress, Side};
 use crate::config::model::{Endpoint, GatewayConfig};
 use crate::resilience::Deadline;
+use crate::telemetry::Metrics;
 
-/// After this long without traffic a kept connection gets a chance to notice that the gateway closed it, before a
-/// request is put on it. Under load connections are younger than this, and the look costs nothing.
-const PROBE_AFTER: Duration = Duration::from_millis(500);
-
-/// The largest answer head, in bytes.
-const MAX_HEAD: usize = 128 * 1024;
+/// How often the reaper looks, at most and at least; in between, four times in the shortest idle limit of a gateway.
+const REAP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// How long each part of one exchange may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,92 +53,12 @@ pub struct Client<B> {
 }
 
 struct Inner<B> {
-    pools: RefCell<HashMap<String, Pool<B>>>,
-    names: RefCell<Names>,
+    pools: RefCell<HashMap<String, Rc<Pool<B>>>>,
+    names: Rc<Names>,
     /// The way to ask the kernel about connections; `None` where it is closed to us.
     kernel: Option<Kernel>,
-}
-
-type Sender<B> = SendRequest<Outgoing<B>>;
-
-struct Pool<B> {
-    gateway: Arc<GatewayConfig>,
-    tls: Option<Arc<rustls::ClientConfig>>,
-    authority: HeaderValue,
-    idle: Vec<Conn<B>>,
-    opened: u64,
-    active: usize,
-}
-
-impl<B> std::fmt::Debug for Pool<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool")
-            .field("idle", &self.idle.len())
-            .field("active", &self.active)
-            .finish_non_exhaustive()
-    }
-}
-
-pub(super) struct Conn<B> {
-    pub(super) sender: Sender<B>,
-    pub(super) wire: Rc<Wire>,
-    /// hyper's task. It ends with the connection's last holder, whatever it still had to write.
-    task: AbortHandle,
-    /// When it is retired: maximum age with jitter, so that a fleet's connections do not all end at once.
-    retire: Instant,
-    /// Since when it has idled; for one that was never used, since when it has been open.
-    pub(super) since: Instant,
-    /// Whether it has carried a request.
-    pub(super) used: bool,
-}
-
-/// A connection in use. Dropped without [`Lease::give_back`], it is closed.
-pub(super) struct Lease<B> {
-    inner: Rc<Inner<B>>,
-    name: String,
-    pub(super) conn: Option<Conn<B>>,
-}
-
-impl<B> std::fmt::Debug for Lease<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease")
-            .field("gateway", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<B> Lease<B> {
-    pub(super) fn give_back(mut self) {
-        let Some(mut conn) = self.conn.take() else { return };
-        conn.since = Instant::now();
-        conn.used = true;
-        let mut pools = self.inner.pools.borrow_mut();
-        let Some(pool) = pools.get_mut(&self.name) else { return };
-        pool.active = pool.active.saturating_sub(1);
-        if conn.sender.is_closed() || conn.since >= conn.retire {
-            return;
-        }
-        // The reaper: whatever idled too long goes when something comes back. The oldest stand at the front.
-        let limit = pool.gateway.pool.idle;
-        let now = conn.since;
-        pool.idle
-            .retain(|idle| now.duration_since(idle.since) < limit && !idle.sender.is_closed());
-        if pool.idle.len() < pool.gateway.pool.max_idle {
-            pool.idle.push(conn);
-        }
-    }
-}
-
-impl<B> Drop for Lease<B> {
-    fn drop(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
-        conn.task.abort();
-        if let Ok(mut pools) = self.inner.pools.try_borrow_mut()
-            && let Some(pool) = pools.get_mut(&self.name)
-        {
-            pool.active = pool.active.saturating_sub(1);
-        }
-    }
+    metrics: Option<Arc<Metrics>>,
+    reaping: Cell<bool>,
 }
 
 impl<B> Clone for Client<B> {
@@ -149,21 +66,6 @@ impl<B> Clone for Client<B> {
         Self {
             inner: Rc::clone(&self.inner),
         }
-    }
-}
-
-impl<B> Default for Client<B> {
-    fn default() -> Self {
-        let inner = Inner {
-            pools: RefCell::default(),
-            names: RefCell::default(),
-            kernel: Kernel::open()
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "the kernel does not tell what was acknowledged: every payment gets a new connection");
-                })
-                .ok(),
-        };
-        Self { inner: Rc::new(inner) }
     }
 }
 
@@ -175,22 +77,58 @@ impl<B> std::fmt::Debug for Client<B> {
     }
 }
 
+impl<B> Default for Client<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<B> Client<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
 {
-    /// A client without connections.
+    /// A client without connections, which counts nothing and asks the system's resolver.
     pub fn new() -> Self {
-        Self::default()
+        Self::build(None, Box::new(System))
     }
 
-    /// Connections of one gateway: idle, in use, opened since start.
+    /// A client whose connections are counted.
+    pub fn observed(metrics: &Arc<Metrics>) -> Self {
+        Self::build(Some(Arc::clone(metrics)), Box::new(System))
+    }
+
+    /// A client that counts if asked to, and asks this resolver.
+    pub fn build(metrics: Option<Arc<Metrics>>, resolver: Box<dyn Resolve>) -> Self {
+        let kernel = Kernel::open().inspect_err(|error| {
+            tracing::warn!(%error, "the kernel does not tell what was acknowledged: every payment gets a new connection");
+        });
+        let inner = Inner {
+            pools: RefCell::default(),
+            names: Names::new(resolver),
+            kernel: kernel.ok(),
+            metrics,
+            reaping: Cell::new(false),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Connections of one gateway: idle, requests on them, opened since start.
     pub fn connections(&self, gateway: &str) -> (usize, usize, u64) {
-        self.inner
-            .pools
-            .borrow()
-            .get(gateway)
-            .map_or((0, 0, 0), |pool| (pool.idle.len(), pool.active, pool.opened))
+        let pools = self.inner.pools.borrow();
+        pools.get(gateway).map_or((0, 0, 0), |pool| pool.counts())
+    }
+
+    /// Opens the connections that a gateway's configuration wants to be there before the first request. Fails silently:
+    /// the reaper tries again, and a request opens its own.
+    pub fn prewarm(&self, gateway: &Arc<GatewayConfig>) {
+        if gateway.pool.prewarm > 0
+            && let Ok(pool) = self.pool(gateway)
+        {
+            self.inner.restock(&pool, Instant::now());
+        }
     }
 
     /// Sends one request and gives back the answer with its body still streaming.
@@ -207,7 +145,7 @@ where
         deadlines: &Deadlines,
     ) -> Result<(Response<Body<B>>, Evidence), Failed<B>> {
         let started = Instant::now();
-        let (mut lease, authority) = match self.checkout(gateway, deadlines, started).await {
+        let (mut lease, pool) = match self.checkout(gateway, &deadlines.total, started).await {
             Ok(checked_out) => checked_out,
             Err(error) => {
                 let evidence = nothing_sent(started, error.note);
@@ -222,7 +160,7 @@ where
                 });
             }
         };
-        let Some(conn) = lease.conn.as_mut() else {
+        let Some(wire) = lease.wire().map(Rc::clone) else {
             let error = Error {
                 failure: Failure::Internal,
                 side: Side::Local,
@@ -233,36 +171,41 @@ where
                 request: Some(Box::new(request)),
             });
         };
-        let (wire, reused) = (Rc::clone(&conn.wire), conn.used);
+        let (http2, reused) = (lease.http2(), lease.reused);
         let (written, read) = (wire.written.get(), wire.read.get());
         let progress = Rc::new(BodyProgress::default());
         let (mut parts, body) = request.into_parts();
         let target = parts.uri.clone();
-        prepare(&gateway.endpoint, &mut parts, authority);
+        prepare(&gateway.endpoint, &mut parts, &pool.authority, http2);
         // Without this hyper takes a GET of unknown length for one without a body, and drops it.
         let unframed = body.size_hint().exact().is_none() && !parts.headers.contains_key(header::CONTENT_LENGTH);
-        if unframed && !body.is_end_stream() {
+        if unframed && !http2 && !body.is_end_stream() {
             parts
                 .headers
                 .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let tracked = Outgoing::Streaming(Tracked::new(body, Rc::clone(&progress), deadlines.body_idle));
-        let evidence = |status: Option<u16>, note: String| Evidence {
-            progress: match wire.written.get() - written {
-                0 => Progress::Nothing,
-                _ if progress.ended.get() => Progress::Committed,
-                _ => Progress::Partial,
+        // On HTTP/2 others write on the same connection: what counts is whether hyper took the request, and how much of
+        // its body.
+        let evidence = |status: Option<u16>, kept: bool, refused_by_peer: bool, note: String| Evidence {
+            progress: match (kept || (!http2 && wire.written.get() == written), progress.ended.get()) {
+                (true, _) => Progress::Nothing,
+                (false, true) => Progress::Committed,
+                (false, false) => Progress::Partial,
             },
-            bytes_sent: wire.written.get() - written,
+            bytes_sent: match http2 {
+                true => progress.bytes.get(),
+                false => wire.written.get() - written,
+            },
             bytes_received: wire.read.get() - read,
             reused,
-            http2: false,
-            refused_by_peer: false,
+            http2,
+            refused_by_peer,
             status,
             note,
             took: started.elapsed(),
         };
-        let exchange = conn.sender.try_send_request(Request::from_parts(parts, tracked));
+        let exchange = lease.send(Request::from_parts(parts, tracked));
         let wait = deadlines.total.within(Instant::now(), deadlines.response_header);
         let result = match wait {
             Some(wait) => tokio::time::timeout(wait, exchange).await,
@@ -270,15 +213,16 @@ where
         };
         match result {
             Ok(Ok(response)) => {
-                let evidence = evidence(Some(response.status().as_u16()), String::new());
+                let evidence = evidence(Some(response.status().as_u16()), false, false, String::new());
                 let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle));
                 Ok((response, evidence))
             }
             Ok(Err(mut refused)) => {
-                // hyper hands the request back exactly when it never began to write it. The counter has the last word.
+                // hyper hands the request back exactly when it never began to write it. Over HTTP/1.1 the counter has the
+                // last word.
                 let request = refused
                     .take_message()
-                    .filter(|_| wire.written.get() == written)
+                    .filter(|_| http2 || wire.written.get() == written)
                     .and_then(|request| {
                         let (mut parts, body) = request.into_parts();
                         parts.uri = target;
@@ -289,11 +233,12 @@ where
                     true => (Failure::RequestBody, Side::Downstream),
                     false => (Failure::Connection, Side::Upstream),
                 };
+                let evidence = evidence(None, request.is_some(), refused_by_peer(error), error.to_string());
                 Err(Failed {
                     error: Error {
                         failure,
                         side,
-                        evidence: evidence(None, error.to_string()),
+                        evidence,
                     },
                     request,
                 })
@@ -305,7 +250,7 @@ where
                 } else {
                     Failure::HeaderTimeout
                 };
-                let evidence = evidence(None, "no answer in time".to_owned());
+                let evidence = evidence(None, false, false, "no answer in time".to_owned());
                 Err(Failed {
                     error: Error {
                         failure,
@@ -322,97 +267,101 @@ where
     async fn checkout(
         &self,
         gateway: &Arc<GatewayConfig>,
-        deadlines: &Deadlines,
-        now: Instant,
-    ) -> Result<(Lease<B>, HeaderValue), ConnectError> {
-        let (tls, authority) = self.pool(gateway)?;
-        while let Some(mut conn) = self.pop(&gateway.name) {
-            if now.duration_since(conn.since) >= PROBE_AFTER {
-                // Lets the reactor deliver an end of stream that already lies in the kernel.
-                tokio::task::yield_now().await;
-                tokio::task::yield_now().await;
-            }
-            if now < conn.retire
-                && now.duration_since(conn.since) < gateway.pool.idle
-                && conn.sender.ready().await.is_ok()
-            {
-                return Ok((self.lease(&gateway.name, conn), authority));
-            }
-        }
-        let conn = self.open(gateway, tls, &deadlines.total, now).await?;
-        Ok((self.lease(&gateway.name, conn), authority))
-    }
-
-    /// A new connection, within its own limit and the request's.
-    pub(super) async fn open(
-        &self,
-        gateway: &GatewayConfig,
-        tls: Option<Arc<rustls::ClientConfig>>,
         total: &Deadline,
         now: Instant,
-    ) -> Result<Conn<B>, ConnectError> {
-        let limit = total
-            .within(now, gateway.pool.connect_timeout)
-            .unwrap_or(gateway.pool.connect_timeout);
-        match tokio::time::timeout(limit, self.connect(gateway, tls)).await {
-            Ok(conn) => conn,
-            Err(_) => Err(ConnectError {
-                failure: Failure::Connect,
-                note: format!("no connection within {limit:?}"),
-            }),
-        }
-    }
-
-    pub(super) fn lease(&self, name: &str, conn: Conn<B>) -> Lease<B> {
-        if let Some(pool) = self.inner.pools.borrow_mut().get_mut(name) {
-            pool.active += 1;
-        }
-        Lease {
-            inner: Rc::clone(&self.inner),
-            name: name.to_owned(),
-            conn: Some(conn),
-        }
-    }
-
-    /// The pool of a gateway. A gateway whose settings changed starts afresh; one that did not keeps its connections
-    /// over a reload.
-    pub(super) fn pool(
-        &self,
-        gateway: &Arc<GatewayConfig>,
-    ) -> Result<(Option<Arc<rustls::ClientConfig>>, HeaderValue), ConnectError> {
-        let mut pools = self.inner.pools.borrow_mut();
-        if let Some(pool) = pools.get(&gateway.name)
-            && (Arc::ptr_eq(&pool.gateway, gateway) || pool.gateway == *gateway)
-        {
-            return Ok((pool.tls.clone(), pool.authority.clone()));
-        }
-        let tls = tls_config(&gateway.endpoint)?;
-        let authority = authority(&gateway.endpoint)?;
-        let pool = Pool {
-            gateway: Arc::clone(gateway),
-            tls: tls.clone(),
-            authority: authority.clone(),
-            idle: Vec::new(),
-            opened: 0,
-            active: 0,
-        };
-        pools.insert(gateway.name.clone(), pool);
-        Ok((tls, authority))
-    }
-
-    /// Takes an idle connection that fits and lives: one that was never used if there is one, else the one that idled
-    /// least.
-    pub(super) fn take(&self, name: &str, now: Instant, fits: impl Fn(&Conn<B>) -> bool) -> Option<Conn<B>> {
-        let mut pools = self.inner.pools.borrow_mut();
-        let idle = &mut pools.get_mut(name)?.idle;
+    ) -> Result<(Lease<B>, Rc<Pool<B>>), ConnectError> {
+        let pool = self.pool(gateway)?;
         loop {
-            let candidates = idle.iter().enumerate().filter(|(_, conn)| fits(conn));
-            let (best, _) = candidates.max_by_key(|(_, conn)| (!conn.used, conn.since))?;
-            let conn = idle.remove(best);
-            if now < conn.retire && !conn.sender.is_closed() && conn.wire.probe() {
-                return Some(conn);
+            if let Some(lease) = pool.last_used(now).await {
+                return Ok((lease, pool));
+            }
+            if let Some(lease) = pool.shared(now).await {
+                return Ok((lease, pool));
+            }
+            if let Some(place) = self.vacancy(&pool, total, now).await? {
+                let lease = self.open(&pool, place, total, now).await?;
+                return Ok((lease, pool));
             }
         }
+    }
+
+    /// A place for a new connection; `None` when there may be something better by now.
+    pub(super) async fn vacancy(
+        &self,
+        pool: &Rc<Pool<B>>,
+        total: &Deadline,
+        now: Instant,
+    ) -> Result<Option<Place>, ConnectError> {
+        if let Some(place) = pool.place() {
+            return Ok(Some(place));
+        }
+        let limit = patience(pool, total, now);
+        match tokio::time::timeout(limit, pool.freed()).await {
+            Ok(()) => Ok(None),
+            Err(_) => Err(ConnectError::new(
+                Failure::Pool,
+                format!(
+                    "all {} connections were in use for {limit:?}",
+                    pool.gateway.pool.max_connections
+                ),
+            )),
+        }
+    }
+
+    /// A new connection, within its own limit and the request's. Where connections are shared, one at a time opens one.
+    pub(super) async fn open(
+        &self,
+        pool: &Rc<Pool<B>>,
+        place: Place,
+        total: &Deadline,
+        now: Instant,
+    ) -> Result<Lease<B>, ConnectError> {
+        if !pool.multiplexes() {
+            return self.open_alone(pool, place, total, now).await;
+        }
+        let _turn = pool.opening().await;
+        match pool.shared(Instant::now()).await {
+            Some(lease) => Ok(lease),
+            None => self.open_alone(pool, place, total, now).await,
+        }
+    }
+
+    /// A new connection, whatever others do.
+    pub(super) async fn open_alone(
+        &self,
+        pool: &Rc<Pool<B>>,
+        place: Place,
+        total: &Deadline,
+        now: Instant,
+    ) -> Result<Lease<B>, ConnectError> {
+        let (names, trust, metrics) = (&self.inner.names, pool.trust.as_ref(), pool.metrics.as_ref());
+        let opened = connect(names, &pool.gateway, trust, metrics, patience(pool, total, now)).await?;
+        pool.adopt(opened, place).await
+    }
+
+    /// The pool of a gateway. A gateway whose connections changed starts afresh; one whose did not keeps them over a
+    /// reload.
+    pub(super) fn pool(&self, gateway: &Arc<GatewayConfig>) -> Result<Rc<Pool<B>>, ConnectError> {
+        let mut pools = self.inner.pools.borrow_mut();
+        if let Some(pool) = pools.get(&gateway.name) {
+            if Arc::ptr_eq(&pool.gateway, gateway) || pool.gateway.same_connections(gateway) {
+                return Ok(Rc::clone(pool));
+            }
+            pool.close();
+        }
+        let trust = Trust::new(&gateway.endpoint)?;
+        let authority = authority(&gateway.endpoint)?;
+        let metrics = self
+            .inner
+            .metrics
+            .as_ref()
+            .map(|metrics| metrics.upstream(&gateway.name));
+        let pool = Pool::new(gateway, trust, authority, metrics);
+        pools.insert(gateway.name.clone(), Rc::clone(&pool));
+        if !self.inner.reaping.replace(true) {
+            tokio::task::spawn_local(reap(Rc::downgrade(&self.inner)));
+        }
+        Ok(pool)
     }
 
     /// The way to ask the kernel, where it is open.
@@ -420,97 +369,64 @@ where
         self.inner.kernel.as_ref()
     }
 
-    fn pop(&self, name: &str) -> Option<Conn<B>> {
-        self.inner.pools.borrow_mut().get_mut(name)?.idle.pop()
-    }
-
-    async fn connect(
-        &self,
-        gateway: &GatewayConfig,
-        tls: Option<Arc<rustls::ClientConfig>>,
-    ) -> Result<Conn<B>, ConnectError> {
-        let endpoint = &gateway.endpoint;
-        let mut last = None;
-        for address in self.addresses(endpoint).await? {
-            match super::connect::open(endpoint, tls.as_ref(), address).await {
-                Ok(stream) => return self.handshake(gateway, stream).await,
-                Err(error) => {
-                    self.inner
-                        .names
-                        .borrow_mut()
-                        .demote(&endpoint.host, endpoint.port, address);
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or(ConnectError {
-            failure: Failure::Dns,
-            note: format!("{} has no address", endpoint.host),
-        }))
-    }
-
-    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<std::net::SocketAddr>, ConnectError> {
-        if !endpoint.addresses.is_empty() {
-            return Ok(endpoint.addresses.clone());
-        }
-        let now = Instant::now();
-        if let Some(known) = self.inner.names.borrow().fresh(&endpoint.host, endpoint.port, now) {
-            return Ok(known);
-        }
-        match lookup(endpoint).await {
-            Ok(found) => {
-                self.inner
-                    .names
-                    .borrow_mut()
-                    .learn(&endpoint.host, endpoint.port, found.clone(), now);
-                Ok(found)
-            }
-            Err(error) => self
-                .inner
-                .names
-                .borrow()
-                .stale(&endpoint.host, endpoint.port)
-                .ok_or(error),
-        }
-    }
-
-    async fn handshake(&self, gateway: &GatewayConfig, stream: Stream) -> Result<Conn<B>, ConnectError> {
-        let wire = Wire::new(stream);
-        let (sender, task) = drive(Rc::clone(&wire)).await.map_err(|error| ConnectError {
-            failure: Failure::Connect,
-            note: error.to_string(),
-        })?;
-        if let Some(pool) = self.inner.pools.borrow_mut().get_mut(&gateway.name) {
-            pool.opened += 1;
-        }
-        let now = Instant::now();
-        let age = gateway.pool.max_age.mul_f64(0.8 + 0.4 * crate::resilience::jitter());
-        Ok(Conn {
-            sender,
-            wire,
-            task,
-            retire: now + age,
-            since: now,
-            used: false,
-        })
+    /// Opens what is missing from what a gateway's configuration wants to be warm, beside the requests.
+    pub(super) fn restock(&self, pool: &Rc<Pool<B>>) {
+        self.inner.restock(pool, Instant::now());
     }
 }
 
-async fn drive<B>(wire: Rc<Wire>) -> Result<(Sender<B>, AbortHandle), hyper::Error>
+impl<B> Inner<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
 {
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(Transport(wire)))
-        .await?;
-    let task = tokio::task::spawn_local(async move {
-        // Whoever waits for the answer gets the error; a connection that ends idle concerns nobody.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to a gateway ended");
+    fn restock(&self, pool: &Rc<Pool<B>>, now: Instant) {
+        let missing = pool.tend(now);
+        for _ in 0..missing {
+            let Some(place) = pool.place() else { return };
+            let (pool, names) = (Rc::clone(pool), Rc::clone(&self.names));
+            let warming = pool.warming();
+            tokio::task::spawn_local(async move {
+                let limit = pool.gateway.pool.connect_timeout;
+                let opened = connect(&names, &pool.gateway, pool.trust.as_ref(), pool.metrics.as_ref(), limit);
+                let stocked = match opened.await {
+                    Ok(opened) => pool.stock(opened, place).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = stocked {
+                    tracing::debug!(
+                        gateway = pool.gateway.name,
+                        note = error.note,
+                        "no connection was prepared"
+                    );
+                }
+                drop(warming);
+            });
         }
-    });
-    Ok((sender, task.abort_handle()))
+    }
+}
+
+/// Closes what idles too long and keeps warm what is to be warm, for as long as the client lives.
+async fn reap<B>(client: Weak<Inner<B>>)
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
+    let mut pause = REAP.1;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(inner) = client.upgrade() else { return };
+        let pools: Vec<_> = inner.pools.borrow().values().map(Rc::clone).collect();
+        let shortest = pools.iter().map(|pool| pool.gateway.pool.idle / 4).min();
+        pause = shortest.unwrap_or(REAP.1).clamp(REAP.0, REAP.1);
+        for pool in pools {
+            inner.restock(&pool, Instant::now());
+        }
+    }
+}
+
+/// How long a request waits for a connection.
+fn patience<B>(pool: &Pool<B>, total: &Deadline, now: Instant) -> Duration {
+    let own = pool.gateway.pool.connect_timeout;
+    total.within(now, own).unwrap_or(own)
 }
 
 fn nothing_sent(started: Instant, note: String) -> Evidence {
@@ -527,6 +443,20 @@ fn nothing_sent(started: Instant, note: String) -> Evidence {
     }
 }
 
+/// Whether the peer said by protocol that it did not process the request (RFC 9113 8.7): REFUSED_STREAM, or a GOAWAY
+/// whose last stream is below ours. h2 gives the latter to exactly those streams; the others end with an I/O error.
+pub(super) fn refused_by_peer(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (refused || error.is_go_away());
+        }
+        source = cause.source();
+    }
+    false
+}
+
 /// What `Host` says: the configured host, with the port where it is not the scheme's own (RFC 9110 7.2).
 fn authority(endpoint: &Endpoint) -> Result<HeaderValue, ConnectError> {
     let usual = if endpoint.tls { 443 } else { 80 };
@@ -540,10 +470,7 @@ fn authority(endpoint: &Endpoint) -> Result<HeaderValue, ConnectError> {
     } else {
         format!("{host}:{}", endpoint.port)
     };
-    HeaderValue::from_str(&text).map_err(|error| ConnectError {
-        failure: Failure::Dns,
-        note: error.to_string(),
-    })
+    HeaderValue::from_str(&text).map_err(|error| ConnectError::new(Failure::Dns, error))
 }
 
 /// The target with the endpoint's base path before it; `None` when there is nothing to change.
@@ -556,11 +483,23 @@ fn with_base(endpoint: &Endpoint, uri: &Uri) -> Option<Uri> {
     PathAndQuery::try_from(target).ok().map(Uri::from)
 }
 
-/// Puts the endpoint's own into a request: version, base path, `Host`.
-pub(super) fn prepare(endpoint: &Endpoint, parts: &mut http::request::Parts, authority: HeaderValue) {
+/// Puts the endpoint's own into a request: version, base path, and `Host` or `:authority`.
+pub(super) fn prepare(endpoint: &Endpoint, parts: &mut http::request::Parts, authority: &HeaderValue, http2: bool) {
     if let Some(with_base) = with_base(endpoint, &parts.uri) {
         parts.uri = with_base;
     }
-    parts.version = http::Version::HTTP_11;
-    parts.headers.insert(header::HOST, authority);
+    if !http2 {
+        parts.version = http::Version::HTTP_11;
+        parts.headers.insert(header::HOST, authority.clone());
+        return;
+    }
+    parts.version = http::Version::HTTP_2;
+    parts.headers.remove(header::HOST);
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.scheme = Some(if endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Authority::try_from(authority.as_bytes()).ok();
+    if uri.path_and_query.is_none() {
+        uri.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
 }

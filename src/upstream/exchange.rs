@@ -30,10 +30,12 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{Conn, Lease, prepare};
+use super::client::{prepare, refused_by_peer};
 use super::connect::ConnectError;
+use super::gate::{Gate, Guard};
 use super::hold::Pieces;
 use super::outgoing::Outgoing;
+use super::pool::{Lease, Pool};
 use super::transport::{Waiting, Wire};
 use super::{Client, Error, Evidence, Failure, Progress, Side};
 use crate::config::model::GatewayConfig;
@@ -141,67 +143,85 @@ where
         G: AsyncFnOnce() -> bool,
     {
         let mut run = Run::new(limits);
-        let (mut lease, authority) = match self.exclusive(gateway, limits, run.started).await {
+        let (mut lease, pool) = match self.exclusive(gateway, limits, run.started).await {
             Ok(checked_out) => checked_out,
             Err(ConnectError { failure, note }) => return Err(run.failed(failure, note)),
         };
         run.marks.connected = Some(run.started.elapsed());
-        let Some(conn) = lease.conn.as_mut() else {
+        let Some(wire) = lease.wire().map(Rc::clone) else {
             return Err(run.failed(Failure::Internal, "no connection"));
         };
-        let proven = !conn.used && conn.since.elapsed() < YOUNG;
-        run.on(conn);
+        let http2 = lease.http2();
+        let proven = !lease.reused && lease.rested < YOUNG;
+        let before_written = wire.written.get();
+        run.on(&wire, lease.reused, http2);
 
         // 1. Everything but the last byte.
         let (mut parts, body) = request.into_parts();
-        prepare(&gateway.endpoint, &mut parts, authority);
-        frame(&mut parts, body.len());
-        let wire = Rc::clone(&conn.wire);
-        let pieces = if proven { Pieces::One } else { Pieces::Two };
-        wire.hold(body.len() as u64, pieces);
-        let head_only = parts.method == Method::HEAD;
-        let outgoing = Request::from_parts(parts, Outgoing::whole(body));
-        let mut answer = pin!(conn.sender.try_send_request(outgoing));
-        let held = unless_answered(answer.as_mut(), |cx| wire.poll_held(cx));
-        match within(limits.total.at(), held).await {
-            Some(Ok(())) => run.marks.held = Some(run.started.elapsed()),
-            Some(Err(early)) => return Err(run.early(early)),
-            None => return Err(run.failed(Failure::Deadline, "the request was not taken in time")),
-        }
-        if !proven {
-            let bound = limits.total.shortened(Instant::now(), ACKNOWLEDGE).at();
-            let acknowledged = self.acknowledged(&wire);
-            let mut acknowledged = pin!(acknowledged);
-            let both = unless_answered(answer.as_mut(), |cx| acknowledged.as_mut().poll(cx));
-            match within(bound, both).await {
-                Some(Ok(())) => run.marks.acknowledged = Some(run.started.elapsed()),
-                Some(Err(early)) => return Err(run.early(early)),
-                None => return Err(run.failed(Failure::Unacknowledged, "not acknowledged in time")),
+        prepare(&gateway.endpoint, &mut parts, &pool.authority, http2);
+        let length = body.len() as u64;
+        frame(&mut parts, length, http2);
+        let gate_of_byte = Gate::new();
+        // Given up at any moment before the release, the commit byte is never written.
+        let guard = Guard(Rc::clone(&gate_of_byte));
+        let outgoing = match http2 {
+            true => Outgoing::held(body, Rc::clone(&gate_of_byte)),
+            false => {
+                let pieces = if proven { Pieces::One } else { Pieces::Two };
+                wire.hold(length, pieces, Rc::clone(&gate_of_byte));
+                Outgoing::whole(body)
             }
-        }
+        };
+        let head_only = parts.method == Method::HEAD;
+        let result = {
+            let mut answer = pin!(lease.send(Request::from_parts(parts, outgoing)));
+            let held = unless_answered(answer.as_mut(), |cx| gate_of_byte.poll_arrived(cx));
+            match within(limits.total.at(), held).await {
+                Some(Ok(())) => run.marks.held = Some(run.started.elapsed()),
+                Some(Err(early)) => return Err(run.early(early)),
+                None => return Err(run.failed(Failure::Deadline, "the request was not taken in time")),
+            }
+            if !proven {
+                let bound = limits.total.shortened(Instant::now(), ACKNOWLEDGE).at();
+                // Over HTTP/2 hyper has the frames, and writes them when its task has its turn.
+                let least = before_written + if http2 { length } else { 0 };
+                let mut acknowledged = pin!(self.acknowledged(&wire, least));
+                let both = unless_answered(answer.as_mut(), |cx| acknowledged.as_mut().poll(cx));
+                match within(bound, both).await {
+                    Some(Ok(())) => run.marks.acknowledged = Some(run.started.elapsed()),
+                    Some(Err(early)) => return Err(run.early(early)),
+                    None => return Err(run.failed(Failure::Unacknowledged, "not acknowledged in time")),
+                }
+            }
 
-        // 2. May it go?
-        if !gate().await {
-            return Err(run.failed(Failure::Withdrawn, "withdrawn before the commit byte"));
-        }
-        if limits.total.expired(Instant::now()) {
-            return Err(run.failed(Failure::Deadline, "the deadline passed before the commit byte"));
-        }
-        if let Some(early) = settle(answer.as_mut(), &wire).await {
-            return Err(match early {
-                Some(early) => run.early(early),
-                None => run.failed(Failure::Connection, "the gateway closed before the commit byte"),
-            });
-        }
+            // 2. May it go?
+            if !gate().await {
+                return Err(run.failed(Failure::Withdrawn, "withdrawn before the commit byte"));
+            }
+            if limits.total.expired(Instant::now()) {
+                return Err(run.failed(Failure::Deadline, "the deadline passed before the commit byte"));
+            }
+            if let Some(early) = settle(answer.as_mut(), &wire, http2).await {
+                return Err(match early {
+                    Some(early) => run.early(early),
+                    None => run.failed(Failure::Connection, "the gateway closed before the commit byte"),
+                });
+            }
 
-        // 3. It goes.
-        run.committed = true;
-        run.marks.released = Some(run.started.elapsed());
-        wire.release();
-        let until = limits.total.shortened(Instant::now(), limits.response_header);
-        let response = match within(until.at(), answer).await {
+            // 3. It goes.
+            run.committed = true;
+            run.marks.released = Some(run.started.elapsed());
+            gate_of_byte.release();
+            let until = limits.total.shortened(Instant::now(), limits.response_header);
+            within(until.at(), answer).await
+        };
+        drop(guard);
+        let response = match result {
             Some(Ok(response)) => response,
-            Some(Err(refused)) => return Err(run.failed(Failure::Connection, refused.into_error())),
+            Some(Err(refused)) => {
+                run.refused_by_peer = refused_by_peer(refused.error());
+                return Err(run.failed(Failure::Connection, refused.error()));
+            }
             None if limits.total.expired(Instant::now()) => {
                 return Err(run.failed(Failure::Deadline, "no answer within the deadline"));
             }
@@ -215,7 +235,7 @@ where
             Some(Err((failure, note))) => return Err(run.failed(failure, note)),
             None => return Err(run.failed(Failure::BodyTimeout, "the answer was not complete within the deadline")),
         };
-        if !framed(&head, head_only) {
+        if !http2 && !framed(&head, head_only) {
             let note = "the answer ended with its connection: it may have been cut off";
             return Err(run.failed(Failure::Connection, note));
         }
@@ -229,40 +249,50 @@ where
         })
     }
 
-    /// A connection that nobody else uses, as the module describes.
+    /// A connection that nobody else uses, or a stream of its own, as the module describes.
     async fn exclusive(
         &self,
         gateway: &Arc<GatewayConfig>,
         limits: &Limits,
         now: Instant,
-    ) -> Result<(Lease<B>, HeaderValue), ConnectError> {
-        let (tls, authority) = self.pool(gateway)?;
-        let reusable = limits.connections == Connections::Any && self.kernel().is_some();
-        let fits = |conn: &Conn<B>| {
-            let idle = now.duration_since(conn.since);
-            match conn.used {
-                false => idle < YOUNG,
-                true => reusable && idle < SHORT_IDLE,
-            }
+    ) -> Result<(Lease<B>, Rc<Pool<B>>), ConnectError> {
+        let pool = self.pool(gateway)?;
+        // What stood open must be acknowledged, and that only the kernel can tell.
+        let old = limits.connections == Connections::Any && self.kernel().is_some();
+        let idle = gateway.pool.idle;
+        let fits = |used: bool, rested: Duration| match used {
+            false => rested < YOUNG || (old && rested < idle),
+            true => old && rested < SHORT_IDLE,
         };
-        while let Some(mut conn) = self.take(&gateway.name, now, fits) {
-            if let Some(Ok(())) = within(limits.total.at(), conn.sender.ready()).await {
-                return Ok((self.lease(&gateway.name, conn), authority));
+        loop {
+            if let Some(lease) = pool.fitting(now, fits).await {
+                self.restock(&pool);
+                return Ok((lease, pool));
+            }
+            if old && let Some(lease) = pool.shared(now).await {
+                return Ok((lease, pool));
+            }
+            if let Some(place) = self.vacancy(&pool, &limits.total, now).await? {
+                let lease = match old {
+                    true => self.open(&pool, place, &limits.total, now).await?,
+                    false => self.open_alone(&pool, place, &limits.total, now).await?,
+                };
+                self.restock(&pool);
+                return Ok((lease, pool));
             }
         }
-        let conn = self.open(gateway, tls, &limits.total, now).await?;
-        Ok((self.lease(&gateway.name, conn), authority))
     }
 
-    /// Ends when the peer acknowledged everything that was written. A peer that is near answers within microseconds,
-    /// which a timer of whole milliseconds would miss: the first questions follow each other closely.
-    async fn acknowledged(&self, wire: &Wire) {
+    /// Ends when the peer acknowledged everything that was written, once that is at least so much. A peer that is near
+    /// answers within microseconds, which a timer of whole milliseconds would miss: the first questions follow each
+    /// other closely.
+    async fn acknowledged(&self, wire: &Wire, least: u64) {
         let Some((kernel, (local, peer))) = self.kernel().zip(wire.addresses()) else {
             return std::future::pending().await;
         };
         let mut asked = 0u32;
         // A connection that the kernel does not know is dead: hyper will say so, or the bound will.
-        while !matches!(kernel.unacknowledged(local, peer), Ok(0)) {
+        while wire.written.get() < least || !matches!(kernel.unacknowledged(local, peer), Ok(0)) {
             match asked {
                 0..16 => tokio::task::yield_now().await,
                 _ => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -278,6 +308,8 @@ struct Run {
     marks: Marks,
     wire: Option<(Rc<Wire>, u64, u64)>,
     reused: bool,
+    http2: bool,
+    refused_by_peer: bool,
     committed: bool,
     status: Option<u16>,
     total: Deadline,
@@ -290,15 +322,18 @@ impl Run {
             marks: Marks::default(),
             wire: None,
             reused: false,
+            http2: false,
+            refused_by_peer: false,
             committed: false,
             status: None,
             total: limits.total,
         }
     }
 
-    fn on<B>(&mut self, conn: &Conn<B>) {
-        self.wire = Some((Rc::clone(&conn.wire), conn.wire.written.get(), conn.wire.read.get()));
-        self.reused = conn.used;
+    fn on(&mut self, wire: &Rc<Wire>, reused: bool, http2: bool) {
+        self.wire = Some((Rc::clone(wire), wire.written.get(), wire.read.get()));
+        self.reused = reused;
+        self.http2 = http2;
     }
 
     fn evidence(&self, note: String) -> Evidence {
@@ -314,8 +349,8 @@ impl Run {
             bytes_sent: sent,
             bytes_received: received,
             reused: self.reused,
-            http2: false,
-            refused_by_peer: false,
+            http2: self.http2,
+            refused_by_peer: self.refused_by_peer,
             status: self.status,
             note,
             took: self.started.elapsed(),
@@ -346,18 +381,19 @@ impl Run {
                 self.status = Some(response.status().as_u16());
                 self.failed(Failure::EarlyAnswer, "answered before the commit byte")
             }
-            Err(refused) => self.failed(Failure::Connection, refused.into_error()),
+            Err(refused) => self.failed(Failure::Connection, refused.error()),
         }
     }
 }
 
 /// Our own framing and nothing of the caller's: what cannot be complete without its last byte.
-fn frame(parts: &mut http::request::Parts, length: usize) {
+fn frame(parts: &mut http::request::Parts, length: u64, http2: bool) {
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.remove(header::EXPECT);
     parts.headers.remove(header::CONTENT_LENGTH);
     let bare = matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE);
-    if length > 0 || !bare {
+    // Over HTTP/2 hyper tells the length that the body tells, and the end is a flag of the last frame.
+    if !http2 && (length > 0 || !bare) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
@@ -405,11 +441,12 @@ where
 }
 
 /// Takes notice of everything that the kernel already knows: `None` when the connection is quiet and open.
-async fn settle<T, F>(mut answer: Pin<&mut F>, wire: &Wire) -> Option<Option<T>>
+async fn settle<T, F>(mut answer: Pin<&mut F>, wire: &Wire, http2: bool) -> Option<Option<T>>
 where
     F: Future<Output = T>,
 {
-    // What lies unread may be TLS's own (session tickets): hyper's task reads it when it gets its turn.
+    // What lies unread may be TLS's own (session tickets), or another stream's: hyper's task reads it when it gets its
+    // turn.
     for _ in 0..8 {
         let early = std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
         match (early, wire.waiting()) {
@@ -419,7 +456,8 @@ where
             (Poll::Pending, Waiting::Bytes) => tokio::task::yield_now().await,
         }
     }
-    Some(None)
+    // A connection that many streams share may never be quiet.
+    if http2 { None } else { Some(None) }
 }
 
 /// The future's result, or `None` when the moment came first.

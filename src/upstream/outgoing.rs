@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
+use super::gate::{Gate, Pass};
 use super::transport::stalled;
 
 /// A request's body.
@@ -17,8 +18,19 @@ use super::transport::stalled;
 pub(super) enum Outgoing<B> {
     /// The application's, as it comes.
     Streaming(Tracked<B>),
-    /// A payment's. Its last byte is held where it is written.
+    /// A payment's over HTTP/1.1. Its last byte is held where it is written.
     Whole(Option<Bytes>),
+    /// A payment's over HTTP/2. Its last byte is held here, and with it END_STREAM: the frame carries both.
+    Held(Held),
+}
+
+/// A body whose last byte, or whose end where it is empty, waits at a gate.
+#[derive(Debug)]
+pub(super) struct Held {
+    before: Bytes,
+    last: Bytes,
+    ended: bool,
+    gate: Rc<Gate>,
 }
 
 impl<B> Outgoing<B> {
@@ -27,11 +39,22 @@ impl<B> Outgoing<B> {
         Self::Whole(Some(body).filter(|body| !body.is_empty()))
     }
 
+    /// A payment's body, held at this gate.
+    pub(super) fn held(mut body: Bytes, gate: Rc<Gate>) -> Self {
+        let last = body.split_off(body.len().saturating_sub(1));
+        Self::Held(Held {
+            before: body,
+            last,
+            ended: false,
+            gate,
+        })
+    }
+
     /// The application's body, when nothing of it was taken.
     pub(super) fn into_streaming(self) -> Option<B> {
         match self {
             Self::Streaming(body) => Some(body.inner),
-            Self::Whole(_) => None,
+            Self::Whole(_) | Self::Held(_) => None,
         }
     }
 }
@@ -44,6 +67,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
         match &mut *self {
             Self::Streaming(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Held(body) => body.poll_frame(cx),
         }
     }
 
@@ -51,6 +75,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
         match self {
             Self::Streaming(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_none(),
+            Self::Held(body) => body.ended,
         }
     }
 
@@ -58,6 +83,37 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
         match self {
             Self::Streaming(body) => body.size_hint(),
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Held(body) => SizeHint::with_exact((body.before.len() + body.last.len()) as u64),
+        }
+    }
+}
+
+/// The largest piece of a held body: one DATA frame of the default size (RFC 9113 6.5.2), so that no more is given to
+/// the connection than the gateway's flow control lets out soon.
+const PIECE: usize = 16 * 1024;
+
+impl Held {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if !self.before.is_empty() {
+            let piece = self.before.split_to(self.before.len().min(PIECE));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match self.gate.arrive(cx) {
+            Pass::Held => Poll::Pending,
+            // hyper resets the stream.
+            Pass::Shut => Poll::Ready(Some(Err(Broken))),
+            Pass::Released => {
+                self.ended = true;
+                let last = std::mem::take(&mut self.last);
+                Poll::Ready(
+                    Some(last)
+                        .filter(|last| !last.is_empty())
+                        .map(|last| Ok(Frame::data(last))),
+                )
+            }
         }
     }
 }
@@ -69,6 +125,8 @@ pub(super) struct BodyProgress {
     pub(super) ended: Cell<bool>,
     /// It broke off or stalled: the application's side failed, not the gateway's.
     pub(super) broken: Cell<bool>,
+    /// Bytes handed over.
+    pub(super) bytes: Cell<u64>,
 }
 
 /// The request's body, tracked, with a limit on how long the application may stall in it.
@@ -111,8 +169,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Tracked<B> {
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.stall = None;
-                if let (Some(left), Some(data)) = (&mut this.left, frame.data_ref()) {
-                    *left = left.saturating_sub(data.len() as u64);
+                if let Some(data) = frame.data_ref() {
+                    let length = data.len() as u64;
+                    this.progress.bytes.set(this.progress.bytes.get() + length);
+                    if let Some(left) = &mut this.left {
+                        *left = left.saturating_sub(length);
+                    }
                 }
                 this.progress
                     .ended

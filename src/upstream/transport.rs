@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
+use super::gate::{Gate, Pass};
 use super::hold::{Hold, Pieces};
 
 /// A connection's bytes: TLS or, where the configuration says so, plaintext.
@@ -45,20 +46,9 @@ pub(super) struct Wire {
     /// Plaintext bytes read since it was opened.
     pub(super) read: Cell<u64>,
     addresses: Option<(SocketAddr, SocketAddr)>,
-    /// Whether a commit byte is waited for; kept apart from `gate` because every write of every request asks.
+    /// Whether a commit byte is held; kept apart from `hold` because every write of every request asks.
     holding: Cell<bool>,
-    gate: RefCell<Gate>,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    hold: Option<Hold>,
-    /// Everything before the commit byte was handed over and flushed.
-    closed: bool,
-    /// Who waits for that.
-    waiter: Option<Waker>,
-    /// hyper's task, which waits to write the commit byte.
-    writer: Option<Waker>,
+    hold: RefCell<Option<(Hold, Rc<Gate>)>>,
 }
 
 impl Wire {
@@ -71,7 +61,7 @@ impl Wire {
             read: Cell::new(0),
             addresses,
             holding: Cell::new(false),
-            gate: RefCell::default(),
+            hold: RefCell::default(),
         })
     }
 
@@ -80,32 +70,10 @@ impl Wire {
         self.addresses
     }
 
-    /// From now on the last byte of the next request waits for [`Wire::release`].
-    pub(super) fn hold(&self, body: u64, pieces: Pieces) {
-        *self.gate.borrow_mut() = Gate {
-            hold: Some(Hold::new(body, pieces)),
-            ..Gate::default()
-        };
+    /// From now on the last byte of the next request waits at the gate.
+    pub(super) fn hold(&self, body: u64, pieces: Pieces, gate: Rc<Gate>) {
+        *self.hold.borrow_mut() = Some((Hold::new(body, pieces), gate));
         self.holding.set(true);
-    }
-
-    /// Ready when everything but the commit byte was handed to the socket.
-    pub(super) fn poll_held(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut gate = self.gate.borrow_mut();
-        if gate.closed {
-            return Poll::Ready(());
-        }
-        gate.waiter = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Lets the commit byte go. From here on the request may arrive whole, whatever happens.
-    pub(super) fn release(&self) {
-        self.holding.set(false);
-        let writer = self.gate.take().writer;
-        if let Some(writer) = writer {
-            writer.wake();
-        }
     }
 
     /// Whether an idle connection still lives, from the kernel's own buffer: no end of stream, no error, no alert of
@@ -147,26 +115,31 @@ impl Wire {
     }
 
     fn poll_write_held(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut gate = self.gate.borrow_mut();
-        let Some(hold) = &mut gate.hold else {
+        let mut held = self.hold.borrow_mut();
+        let Some((hold, gate)) = &mut *held else {
             return self.poll_write(cx, bytes);
         };
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let allowed = hold.allowed(bytes);
-        if allowed > 0 {
-            let written = ready!(self.poll_write(cx, &bytes[..allowed]))?;
-            hold.pass(&bytes[..written]);
-            return Poll::Ready(Ok(written));
+        if !gate.is_released() {
+            let allowed = hold.allowed(bytes);
+            if allowed > 0 {
+                let written = ready!(self.poll_write(cx, &bytes[..allowed]))?;
+                hold.pass(&bytes[..written]);
+                return Poll::Ready(Ok(written));
+            }
+            ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
         }
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
-        gate.writer = Some(cx.waker().clone());
-        gate.closed = true;
-        if let Some(waiter) = gate.waiter.take() {
-            waiter.wake();
+        match gate.arrive(cx) {
+            Pass::Held => Poll::Pending,
+            Pass::Shut => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Pass::Released => {
+                *held = None;
+                self.holding.set(false);
+                self.poll_write(cx, bytes)
+            }
         }
-        Poll::Pending
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

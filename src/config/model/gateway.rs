@@ -179,11 +179,11 @@ pub struct Endpoint {
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/1.1 only.
+    #[default]
     H1,
     /// HTTP/2 only: by ALPN over TLS, by prior knowledge in plaintext.
     H2,
     /// What ALPN agrees on; HTTP/1.1 in plaintext.
-    #[default]
     Auto,
 }
 
