@@ -2,6 +2,8 @@
 //! foreign `Origin`, and the token where one is configured. On loopback reading is open; elsewhere it takes the token
 //! too, but for `/live` and `/ready`, which a prober without secrets asks.
 
+mod tap;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
@@ -43,6 +45,7 @@ fn router(control: Arc<Control>) -> Router {
             "/reloads",
             get(async |State(control): State<Arc<Control>>| Json(control.reloads())),
         )
+        .route("/tap", get(tap::tap))
         .route("/log", get(log).post(switch_log))
         .route("/reload", post(reload))
         .route("/drain", post(drain))

@@ -26,6 +26,7 @@ use crate::listen::{self, Connections, Event, Stop};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
+use crate::telemetry::spans::Spans;
 use crate::telemetry::{self, Metrics};
 use control::Control;
 use liveness::Liveness;
@@ -34,6 +35,9 @@ use service::State;
 /// How often the configuration file is compared with what is in force. Comparing content, not events, also sees the
 /// symlink swap of a Kubernetes ConfigMap and an editor's rename.
 const WATCH: Duration = Duration::from_secs(2);
+
+/// How long the last spans may take to reach their collector: nobody waits for a collector that is down.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the sidecar could not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,21 @@ pub enum AppError {
 /// Before anything was accepted: configuration, addresses. Later trouble is logged, not returned.
 pub fn run(file: &Path) -> Result<(), AppError> {
     let config = load(file).map_err(AppError::Config)?;
-    let metrics = Arc::new(Metrics::new().map_err(|error| AppError::Internal(error.to_string()))?);
+    let mut metrics = Metrics::new().map_err(|error| AppError::Internal(error.to_string()))?;
+    let exporting = config.otlp.clone().map(|otlp| {
+        let count = |result: &str| metrics.trace_spans.with(&[result]);
+        let (spans, queue) = Spans::queue(otlp.share, count("queue_full"));
+        let counts = telemetry::otlp::Counts {
+            exported: count("exported"),
+            failed: count("failed"),
+        };
+        (spans, telemetry::otlp::export(otlp, queue, counts))
+    });
+    let (spans, exporter) = exporting.unzip();
+    if let Some(spans) = &spans {
+        metrics = metrics.recording(spans.clone());
+    }
+    let metrics = Arc::new(metrics);
     let logging = telemetry::log::init(&config.log, metrics.log_dropped.clone());
     let logging = Arc::new(logging.map_err(|error| AppError::Internal(error.to_string()))?);
     crate::upstream::warm_up();
@@ -128,6 +146,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
             tokio::spawn(crate::admin::serve(listener, Arc::clone(&control)));
         }
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
+        exporter.map(tokio::spawn);
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -165,6 +184,9 @@ pub fn run(file: &Path) -> Result<(), AppError> {
             // Whoever presses ^C a second time does not want to wait. A second SIGTERM changes nothing: supervisors
             // repeat it, and a payment in flight must not be cut for that.
             _ = interrupt.recv() => stop.stop(Stop::Now),
+        }
+        if let Some(spans) = spans {
+            spans.flush(FLUSH).await;
         }
         tracing::info!("stopped");
         Ok(())

@@ -2,7 +2,10 @@
 
 pub mod ca;
 pub mod env;
+pub mod operator;
 pub mod sandbox;
+pub mod tap;
+pub mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +36,10 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:9901")]
         admin: std::net::SocketAddr,
     },
+    /// Show gateways, breakers, rates and what is in doubt, live.
+    Top(top::Args),
+    /// Show requests as they pass, without their secrets.
+    Tap(tap::Args),
     /// Print the lines that point an official SDK at this sidecar.
     Env(env::Args),
     /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
@@ -80,6 +87,8 @@ pub fn main() -> ExitCode {
         },
         Command::Check(config) => check(&config.config),
         Command::Health { admin } => health(admin),
+        Command::Top(args) => answer(top::run(&args)),
+        Command::Tap(args) => answer(tap::run(&args)),
         Command::Env(args) => match env::run(&args) {
             Ok(text) => {
                 print!("{text}");
@@ -110,6 +119,16 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sentinel", &mut std::io::stdout());
             ExitCode::SUCCESS
+        }
+    }
+}
+
+fn answer(result: Result<(), operator::AccessError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sentinel: {error}");
+            ExitCode::FAILURE
         }
     }
 }

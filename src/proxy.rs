@@ -107,7 +107,7 @@ impl Proxy {
             return own(Dialect::Custom, "", Reason::NoRoute, "", None);
         };
         let route = Arc::clone(&runtime.routes[matched.index]);
-        let trace = TraceContext::of(request.headers());
+        let trace = route.metrics.trace(TraceContext::of(request.headers()));
         let mut account = Account::new(Arc::clone(&route), request.method(), path, trace, started);
         if request.uri().authority().is_some()
             && let Some(target) = request.uri().path_and_query().cloned()
@@ -163,7 +163,7 @@ impl Proxy {
         let template = again.map(|method| (method, request.uri().clone(), request.headers().clone()));
         let mut next = Some(request.map(body::Request::Streaming));
         loop {
-            let Some(request) = next.take() else {
+            let Some(mut request) = next.take() else {
                 return refuse(account, Reason::Internal, "no_request");
             };
             let sent_at = Instant::now();
@@ -191,6 +191,7 @@ impl Proxy {
                     Box::pin(way.send_hedged(request, template, permit, &mut account)).await
                 }
                 _ => {
+                    let span = attempt::span(&route, trace, request.headers_mut());
                     let outcome = way.send(request).await;
                     let took = sent_at.elapsed();
                     account.waited(took);
@@ -200,10 +201,11 @@ impl Proxy {
                         permit,
                         kind,
                         took,
+                        span,
                     }
                 }
             };
-            let Failed { error, request: back } = match ended.conclude(&route, trace) {
+            let Failed { error, request: back } = match ended.conclude(&route) {
                 Ok((response, _)) => {
                     let status = response.status().as_u16();
                     let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());

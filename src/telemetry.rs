@@ -2,7 +2,8 @@
 //!
 //! One typed event ([`event`]) emits its log line and its metric, so that the two cannot disagree. Metrics are resolved
 //! once a route ([`RouteMetrics`]); logs leave through a bounded queue that never holds up a request ([`log`]) and a
-//! scrubber that nothing can be logged around ([`scrub`]); trace context (W3C) is read and passed on ([`trace`]).
+//! scrubber that nothing can be logged around ([`scrub`]); trace context (W3C) is read and passed on ([`trace`]). The same
+//! events feed whoever watches requests pass ([`tap`]) and, where configured, a collector of spans ([`spans`], [`otlp`]).
 //!
 //! Usable by every room. Refuses labels and log fields that hold a path's query, a body, a header's value or an
 //! idempotency key in the clear.
@@ -12,9 +13,12 @@ pub mod families;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 mod process;
 pub mod route;
 pub mod scrub;
+pub mod spans;
+pub mod tap;
 pub mod trace;
 mod upstream;
 

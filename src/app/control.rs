@@ -15,6 +15,7 @@ use crate::config::load::load;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::Reloaded;
 use crate::telemetry::log::LogError;
+use crate::telemetry::tap::Reader;
 use crate::telemetry::{Logging, Metrics};
 
 /// How many reloads are remembered.
@@ -92,6 +93,11 @@ impl Control {
             route.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
         self.metrics.text()
+    }
+
+    /// A new reader of requests as they pass; `None` when there are too many.
+    pub fn tap(&self) -> Option<Reader> {
+        self.metrics.tap.reader()
     }
 
     /// Switches the log's level and the access log, until the next reload; `None` leaves one as it is.
@@ -179,6 +185,7 @@ impl Control {
                     ("admission", config.admission != before.config.admission),
                     ("log.json", config.log.json != before.config.log.json),
                     ("shutdown", config.shutdown != before.config.shutdown),
+                    ("telemetry", config.otlp != before.config.otlp),
                 ];
                 let problems: Vec<String> = fixed
                     .iter()

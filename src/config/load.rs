@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::model::{Admin, Admission, Config, GatewayConfig, Ledger, Listeners, Log, Route, Secret, Shutdown};
+use super::model::{Admin, Admission, Config, GatewayConfig, Ledger, Listeners, Log, Otlp, Route, Secret, Shutdown};
 use super::{defaults, raw, units};
 
 /// The largest configuration file, in bytes. Real ones have a few kilobytes; a limit keeps a mistaken path (a device, a
@@ -334,6 +334,7 @@ impl Reader<'_> {
                 .max(Duration::from_millis(100)),
             head: self.unit("admission.head".into(), raw.admission.head, defaults::HEAD, units::size),
         };
+        let otlp = self.otlp(raw.telemetry);
         let mut digest = Sha256::new();
         digest.update(self.text.as_bytes());
         for (_, content) in &self.read {
@@ -351,7 +352,45 @@ impl Reader<'_> {
             log,
             admission,
             admin,
+            otlp,
         }
+    }
+
+    fn otlp(&mut self, telemetry: raw::Telemetry) -> Option<Otlp> {
+        let share = self.unit(
+            "telemetry.sample".into(),
+            telemetry.sample,
+            defaults::SAMPLE,
+            units::share,
+        );
+        let text = telemetry.otlp?;
+        let uri = text.parse::<http::Uri>().ok().filter(|uri| {
+            uri.scheme_str() == Some("http")
+                && uri.query().is_none()
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {
+            self.problem(
+                "telemetry.otlp",
+                "is not a collector beside Sentinel: write http://127.0.0.1:4318. TLS and credentials towards whatever is \
+                 behind it are the collector's",
+            );
+            return None;
+        };
+        Some(Otlp {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            // OTLP/HTTP's own port.
+            port: uri.port_u16().unwrap_or(4318),
+            path: uri
+                .path()
+                .trim_end_matches('/')
+                .trim_end_matches("/v1/traces")
+                .to_owned(),
+            service: telemetry.service.unwrap_or_else(|| defaults::SERVICE.into()),
+            share,
+        })
     }
 
     fn ledger(&mut self, ledger: raw::Ledger) -> Ledger {

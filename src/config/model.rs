@@ -4,6 +4,7 @@
 mod failover;
 mod gateway;
 mod route;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use gateway::{
     Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, Pool, Protocol, Roots, Secret, Webhook,
 };
 pub use route::{Breaker, Hedge, Limits, Listen, Retry, Route, Timeouts};
+pub use telemetry::Otlp;
 
 /// Everything Sentinel runs by.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Config {
     pub admission: Admission,
     /// Operators' access.
     pub admin: Admin,
+    /// Export of spans; none unless configured.
+    pub otlp: Option<Otlp>,
 }
 
 impl Config {

@@ -72,6 +72,9 @@ pub struct File {
     /// Operators' access.
     #[serde(default)]
     pub admin: Admin,
+    /// What leaves the process for those who watch it.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// Listeners that belong to no single route.
@@ -459,4 +462,16 @@ pub struct Admin {
     pub token: Option<Secret>,
     #[serde(default)]
     pub hosts: Vec<String>,
+}
+
+/// What leaves the process for those who watch it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// The collector, as in `http://127.0.0.1:4318`. Default: none, and then there are no spans.
+    pub otlp: Option<String>,
+    /// `service.name`. Default `sentinel`.
+    pub service: Option<String>,
+    /// The share of traces that begin here and are kept. Default 100%.
+    pub sample: Option<String>,
 }

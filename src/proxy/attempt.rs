@@ -39,11 +39,26 @@ pub struct Ended {
     pub kind: Kind,
     /// Up to the head of the answer, or the failure.
     pub took: Duration,
+    /// Its span.
+    pub span: TraceContext,
+}
+
+/// The span of one attempt. Where spans are exported, a request that names its trace names this span to the gateway; where
+/// they are not, a parent that nobody can look up would only tear the trace, so what came goes on as it is.
+pub fn span(route: &RouteState, trace: TraceContext, headers: &mut http::HeaderMap) -> TraceContext {
+    if !route.metrics.exports(&trace) {
+        return trace;
+    }
+    let span = trace.child();
+    if trace.parent != 0 {
+        span.put(headers);
+    }
+    span
 }
 
 impl Ended {
     /// Tells breaker, metrics and log, and gives the outcome.
-    pub fn conclude(self, route: &RouteState, trace: TraceContext) -> Outcome {
+    pub fn conclude(self, route: &RouteState) -> Outcome {
         let (verdict, retry_after) = match &self.outcome {
             Ok((response, _)) => (Verdict::of_status(response.status().as_u16()), retry_after(response)),
             Err(failed) => match failed.error.side {
@@ -59,19 +74,31 @@ impl Ended {
         if let Some(transition) = self.permit.report(report, Instant::now(), jitter()) {
             route.transition(&transition);
         }
+        let finished = AttemptFinished {
+            at: &route.at_gateway,
+            kind: self.kind,
+            result: "answered",
+            took: self.took,
+            sent: "",
+            bytes_sent: 0,
+            note: "",
+            status: None,
+            trace: Some(self.span),
+        };
         match &self.outcome {
-            Ok(_) => route.at_gateway.attempt(self.kind, "answered", self.took),
+            Ok((response, _)) => AttemptFinished {
+                status: Some(response.status().as_u16()),
+                ..finished
+            }
+            .emit(),
             Err(Failed { error, .. }) => {
                 let sent = error.evidence.sent();
                 AttemptFinished {
-                    at: &route.at_gateway,
-                    kind: self.kind,
                     result: Reason::Upstream(error.failure, sent).label(),
-                    took: self.took,
                     sent: outcome_word(sent),
                     bytes_sent: error.evidence.bytes_sent,
                     note: &error.evidence.note,
-                    trace: Some(trace),
+                    ..finished
                 }
                 .emit();
             }
@@ -196,13 +223,13 @@ impl Way<'_> {
 
     async fn race(
         &self,
-        request: Request<body::Request>,
+        mut request: Request<body::Request>,
         template: &Template,
         permit: Permit,
         account: &mut Account,
     ) -> Ended {
         let route = self.route;
-        let first = Launched::new(permit, Kind::First);
+        let first = Launched::new(permit, Kind::First, span(route, account.trace(), request.headers_mut()));
         let mut running = pin!(self.send(request));
         let early = match route.protection.hedge.delay() {
             Some(delay) => tokio::time::timeout(delay, running.as_mut()).await.ok(),
@@ -211,8 +238,9 @@ impl Way<'_> {
         if let Some(outcome) = early {
             return first.ended(outcome);
         }
+        let mut again = rebuild(template);
         let second = match second_permit(route) {
-            Ok(permit) => Launched::new(permit, Kind::Hedge),
+            Ok(permit) => Launched::new(permit, Kind::Hedge, span(route, account.trace(), again.headers_mut())),
             Err(denied) => {
                 route.metrics.hedge(denied.name());
                 return first.ended(running.await);
@@ -223,7 +251,7 @@ impl Way<'_> {
             route,
             result: Hedged::Cancelled,
         };
-        let hedge = pin!(self.send(rebuild(template)));
+        let hedge = pin!(self.send(again));
         let (ended, other, rest) = match select(running, hedge).await {
             Either::Left((outcome, rest)) => (first.ended(outcome), second, rest),
             Either::Right((outcome, rest)) => (second.ended(outcome), first, rest),
@@ -239,7 +267,7 @@ impl Way<'_> {
             } else {
                 (ended, other)
             };
-            drop(spent.conclude(route, account.trace()));
+            drop(spent.conclude(route));
             ended
         };
         tally.result = match ended.kind {
@@ -277,14 +305,16 @@ struct Launched {
     permit: Permit,
     kind: Kind,
     at: Instant,
+    span: TraceContext,
 }
 
 impl Launched {
-    fn new(permit: Permit, kind: Kind) -> Self {
+    fn new(permit: Permit, kind: Kind, span: TraceContext) -> Self {
         Self {
             permit,
             kind,
             at: Instant::now(),
+            span,
         }
     }
 
@@ -294,12 +324,24 @@ impl Launched {
             permit: self.permit,
             kind: self.kind,
             took: self.at.elapsed(),
+            span: self.span,
         }
     }
 
     /// Its answer is not waited for: load at the gateway, but no word about its health.
     fn cancelled(self, route: &RouteState) {
-        route.at_gateway.attempt(self.kind, "cancelled", self.at.elapsed());
+        AttemptFinished {
+            at: &route.at_gateway,
+            kind: self.kind,
+            result: "cancelled",
+            took: self.at.elapsed(),
+            sent: "",
+            bytes_sent: 0,
+            note: "",
+            status: None,
+            trace: Some(self.span),
+        }
+        .emit();
     }
 }
 

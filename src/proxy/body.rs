@@ -117,7 +117,7 @@ pub struct Account {
     started: Instant,
     place: Option<Place>,
     method: http::Method,
-    /// The path, when there is an access log to show it.
+    /// The path, when somebody will see it.
     path: Option<String>,
     trace: TraceContext,
     /// Time that was somebody else's: the gateway's, the queue's, a pause before a retry.
@@ -138,12 +138,13 @@ impl Account {
         started: Instant,
     ) -> Self {
         route.metrics.inflight.inc();
+        let path = event::is_seen(&route.metrics).then(|| path.to_owned());
         Self {
             route,
             started,
             place: None,
             method: method.clone(),
-            path: event::access_log().then(|| path.to_owned()),
+            path,
             trace,
             waited: Duration::ZERO,
             attempts: 0,

@@ -4,14 +4,16 @@
 //! them and does not know the enums. Paths come without their query. An idempotency key is only ever a [`KeyHash`].
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use super::labels::Kind;
+use super::labels::{Kind, Method};
 use super::log::ACCESS;
 use super::metrics::Metrics;
 use super::route::{GatewayMetrics, RouteMetrics};
+use super::spans::{Side, Span, Value};
+use super::tap::Passed;
 use super::trace::TraceContext;
 
 /// An idempotency key as it may be logged: the first 64 bits of its SHA-256. Enough to find a key that one knows, not
@@ -43,9 +45,10 @@ fn ms(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Whether anybody will see [`RequestFinished`]'s line: ask before making its strings.
-pub fn access_log() -> bool {
-    tracing::enabled!(target: ACCESS, tracing::Level::INFO)
+/// Whether anybody will see a [`RequestFinished`] of this route, in the access log or passing: ask before making its
+/// strings.
+pub fn is_seen(route: &RouteMetrics) -> bool {
+    tracing::enabled!(target: ACCESS, tracing::Level::INFO) || route.looked_at()
 }
 
 /// A request's answer ended, however it ended. One a request.
@@ -81,6 +84,22 @@ impl RequestFinished<'_> {
         if let Some(overhead) = self.overhead {
             self.route.overhead.observe(overhead.as_secs_f64());
         }
+        self.route.tap.show(|| Passed {
+            route: self.route.name().to_owned(),
+            gateway: self.gateway.to_owned(),
+            method: self.method.to_owned(),
+            path: self.path.to_owned(),
+            status: Some(self.status),
+            outcome: self.outcome,
+            attempts: Some(self.attempts),
+            took_ms: Some(ms(self.took)),
+            overhead_ms: self.overhead.map(ms),
+            trace_id: self.trace.map(|trace| trace.id().to_string()).unwrap_or_default(),
+            ..Passed::now("request")
+        });
+        if let (Some(spans), Some(context)) = (&self.route.spans, self.trace) {
+            spans.record(context, || self.span(context));
+        }
         tracing::info!(
             target: ACCESS,
             route = self.route.name(),
@@ -96,6 +115,34 @@ impl RequestFinished<'_> {
             "request"
         );
     }
+
+    fn span(&self, context: TraceContext) -> Span {
+        // A label, because a method is the client's word and a span's name must not be.
+        let method = Method::of(self.method).name();
+        let mut attributes = vec![
+            ("http.request.method", method.into()),
+            ("sentinel.route", self.route.name().into()),
+            ("sentinel.gateway", self.gateway.into()),
+            ("sentinel.outcome", self.outcome.into()),
+            ("sentinel.attempts", Value::Number(self.attempts.into())),
+        ];
+        if self.status != 0 {
+            attributes.push(("http.response.status_code", Value::Number(self.status.into())));
+        }
+        if let Some(overhead) = self.overhead {
+            let micros = i64::try_from(overhead.as_micros()).unwrap_or(i64::MAX);
+            attributes.push(("sentinel.overhead_us", Value::Number(micros)));
+        }
+        Span {
+            context,
+            name: format!("{method} {}", self.route.name()),
+            side: Side::Server,
+            ended: SystemTime::now(),
+            took: self.took,
+            attributes,
+            failed: self.status >= 500 || self.status == 0,
+        }
+    }
 }
 
 /// An attempt at a gateway ended.
@@ -105,7 +152,7 @@ pub struct AttemptFinished<'a> {
     pub at: &'a GatewayMetrics,
     /// What it was for.
     pub kind: Kind,
-    /// `answered`, or the phase that failed.
+    /// `answered`, `cancelled` because another answer came first, or the phase that failed.
     pub result: &'static str,
     /// Up to the head of the answer.
     pub took: Duration,
@@ -115,7 +162,9 @@ pub struct AttemptFinished<'a> {
     pub bytes_sent: u64,
     /// For failures: what happened, for people.
     pub note: &'a str,
-    /// Its trace.
+    /// For answers: the status.
+    pub status: Option<u16>,
+    /// Its own span, below the request's.
     pub trace: Option<TraceContext>,
 }
 
@@ -123,7 +172,10 @@ impl AttemptFinished<'_> {
     /// Logs failures, counts all.
     pub fn emit(self) {
         self.at.attempt(self.kind, self.result, self.took);
-        if self.result != "answered" {
+        if let (Some(spans), Some(context)) = (&self.at.spans, self.trace) {
+            spans.record(context, || self.span(context));
+        }
+        if !matches!(self.result, "answered" | "cancelled") {
             tracing::info!(
                 route = self.at.route(),
                 gateway = self.at.name(),
@@ -136,6 +188,41 @@ impl AttemptFinished<'_> {
                 trace_id = self.trace.map(|trace| tracing::field::display(trace.id())),
                 "attempt failed"
             );
+            if let Some(tap) = &self.at.tap {
+                tap.show(|| Passed {
+                    route: self.at.route().to_owned(),
+                    gateway: self.at.name().to_owned(),
+                    outcome: self.result,
+                    took_ms: Some(ms(self.took)),
+                    note: format!("{} attempt, {}: {}", self.kind.name(), self.sent, self.note),
+                    trace_id: self.trace.map(|trace| trace.id().to_string()).unwrap_or_default(),
+                    ..Passed::now("attempt")
+                });
+            }
+        }
+    }
+
+    fn span(&self, context: TraceContext) -> Span {
+        let mut attributes = vec![
+            ("sentinel.route", self.at.route().into()),
+            ("sentinel.gateway", self.at.name().into()),
+            ("sentinel.attempt", self.kind.name().into()),
+        ];
+        match self.status {
+            Some(status) => attributes.push(("http.response.status_code", Value::Number(status.into()))),
+            None => {
+                attributes.push(("error.type", self.result.into()));
+                attributes.push(("sentinel.sent", self.sent.into()));
+            }
+        }
+        Span {
+            context,
+            name: format!("{} {}", self.kind.name(), self.at.name()),
+            side: Side::Client,
+            ended: SystemTime::now(),
+            took: self.took,
+            attributes,
+            failed: self.result != "cancelled" && self.status.is_none_or(|status| status >= 400),
         }
     }
 }
@@ -173,6 +260,15 @@ impl BreakerChanged<'_> {
             note = self.note,
             "circuit breaker changed its state"
         );
+        if let Some(tap) = &self.at.tap {
+            tap.show(|| Passed {
+                route: self.at.route().to_owned(),
+                gateway: self.at.name().to_owned(),
+                outcome: self.to,
+                note: format!("was {}: {}", self.from, self.reason),
+                ..Passed::now("breaker")
+            });
+        }
     }
 }
 
@@ -262,6 +358,11 @@ impl HeadRejected<'_> {
     pub fn emit(self) {
         self.metrics.unrouted.with(&[self.reason]).inc();
         tracing::info!(reason = self.reason, detail = self.detail, "request rejected");
+        self.metrics.tap.show(|| Passed {
+            outcome: self.reason,
+            note: self.detail.to_owned(),
+            ..Passed::now("rejected")
+        });
     }
 }
 
@@ -335,6 +436,14 @@ impl PaymentAnswered<'_> {
             key = self.key.map(tracing::field::display),
             "payment answered"
         );
+        self.route.tap.show(|| Passed {
+            route: self.route.name().to_owned(),
+            gateway: self.gateway.to_owned(),
+            outcome: self.outcome,
+            took_ms: Some(ms(self.took)),
+            payment: self.payment.to_owned(),
+            ..Passed::now("payment")
+        });
     }
 }
 
@@ -365,6 +474,14 @@ impl FailedOver<'_> {
             reason = self.reason,
             "payment taken at another gateway"
         );
+        self.route.tap.show(|| Passed {
+            route: self.route.name().to_owned(),
+            gateway: self.to.to_owned(),
+            outcome: self.reason,
+            payment: self.payment.to_owned(),
+            note: format!("from {}", self.from),
+            ..Passed::now("failover")
+        });
     }
 }
 
@@ -389,6 +506,12 @@ impl FailoverRefused<'_> {
             reason = self.reason,
             "payment not taken elsewhere"
         );
+        self.route.tap.show(|| Passed {
+            route: self.route.name().to_owned(),
+            outcome: self.reason,
+            payment: self.payment.to_owned(),
+            ..Passed::now("failover_refused")
+        });
     }
 }
 
@@ -416,6 +539,13 @@ impl InDoubt<'_> {
             evidence = self.evidence,
             "payment in doubt"
         );
+        self.route.tap.show(|| Passed {
+            route: self.route.name().to_owned(),
+            gateway: self.gateway.to_owned(),
+            payment: self.payment.to_owned(),
+            note: self.evidence.to_owned(),
+            ..Passed::now("in_doubt")
+        });
     }
 }
 
@@ -579,6 +709,7 @@ mod tests {
             sent: "not_sent",
             bytes_sent: 0,
             note: "refused",
+            status: None,
             trace: None,
         }
         .emit();

@@ -4,6 +4,7 @@
 //! for ever (linkerd2#12916). [`Family::forget`] finds such series by looking at what the family would export.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -80,69 +81,132 @@ impl<V: Vector> Family<V> {
     }
 }
 
+/// What a family is, for dashboards and rules to be checked against: a family without series is in no scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The whole name.
+    pub name: String,
+    /// Its type.
+    pub kind: Type,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// A family's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Seconds in buckets: `_bucket`, `_sum` and `_count`.
+    Histogram,
+}
+
+/// The registry, and a description of everything in it.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    registry: Registry,
+    described: Mutex<Vec<Described>>,
+}
+
+impl Catalogue {
+    /// Registers a collector under its description.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn register(&self, collector: Box<dyn Collector>, kind: Type) -> Result<(), prometheus::Error> {
+        let described: Vec<Described> = collector
+            .desc()
+            .into_iter()
+            .map(|desc| Described {
+                name: desc.fq_name.clone(),
+                kind,
+                labels: desc.variable_labels.clone(),
+            })
+            .collect();
+        self.registry.register(collector)?;
+        self.described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(described);
+        Ok(())
+    }
+
+    /// Everything that was registered.
+    pub fn described(&self) -> Vec<Described> {
+        self.described.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is exported now.
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
 fn name(short: &str) -> String {
     format!("sentinel_{short}")
 }
 
 /// Registers a family of counters; the name gets its prefix here.
 pub fn counters(
-    registry: &Registry,
+    registry: &Catalogue,
     short: &str,
     help: &str,
     labels: &'static [&'static str],
 ) -> Result<Counters, prometheus::Error> {
     let vec = IntCounterVec::new(Opts::new(name(short), help), labels)?;
-    registry.register(Box::new(vec.clone()))?;
+    registry.register(Box::new(vec.clone()), Type::Counter)?;
     Ok(Family { vec, labels })
 }
 
 /// Registers a family of gauges.
 pub fn gauges(
-    registry: &Registry,
+    registry: &Catalogue,
     short: &str,
     help: &str,
     labels: &'static [&'static str],
 ) -> Result<Gauges, prometheus::Error> {
     let vec = IntGaugeVec::new(Opts::new(name(short), help), labels)?;
-    registry.register(Box::new(vec.clone()))?;
+    registry.register(Box::new(vec.clone()), Type::Gauge)?;
     Ok(Family { vec, labels })
 }
 
 /// Registers a family of histograms, in seconds.
 pub fn histograms(
-    registry: &Registry,
+    registry: &Catalogue,
     short: &str,
     help: &str,
     labels: &'static [&'static str],
     buckets: &[f64],
 ) -> Result<Histograms, prometheus::Error> {
     let vec = HistogramVec::new(HistogramOpts::new(name(short), help).buckets(buckets.to_vec()), labels)?;
-    registry.register(Box::new(vec.clone()))?;
+    registry.register(Box::new(vec.clone()), Type::Histogram)?;
     Ok(Family { vec, labels })
 }
 
 /// Registers one counter.
-pub fn counter(registry: &Registry, short: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+pub fn counter(registry: &Catalogue, short: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
     let one = IntCounter::new(name(short), help)?;
-    registry.register(Box::new(one.clone()))?;
+    registry.register(Box::new(one.clone()), Type::Counter)?;
     Ok(one)
 }
 
 /// Registers one gauge.
-pub fn gauge(registry: &Registry, short: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+pub fn gauge(registry: &Catalogue, short: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     let one = IntGauge::new(name(short), help)?;
-    registry.register(Box::new(one.clone()))?;
+    registry.register(Box::new(one.clone()), Type::Gauge)?;
     Ok(one)
 }
 
 /// Registers one histogram, in seconds.
 pub fn histogram(
-    registry: &Registry,
+    registry: &Catalogue,
     short: &str,
     help: &str,
     buckets: &[f64],
 ) -> Result<prometheus::Histogram, prometheus::Error> {
     let one = prometheus::Histogram::with_opts(HistogramOpts::new(name(short), help).buckets(buckets.to_vec()))?;
-    registry.register(Box::new(one.clone()))?;
+    registry.register(Box::new(one.clone()), Type::Histogram)?;
     Ok(one)
 }

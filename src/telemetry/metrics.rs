@@ -8,11 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Encoder, Histogram, IntCounter, IntGauge, TextEncoder};
 
-use super::families::{Counters, Gauges, Histograms, counter, counters, gauge, gauges, histogram, histograms};
+use super::families::{
+    Catalogue, Counters, Described, Gauges, Histograms, Type, counter, counters, gauge, gauges, histogram, histograms,
+};
 use super::process::Process;
 use super::route::RouteMetrics;
+use super::spans::Spans;
+use super::tap::Tap;
 use super::upstream::UpstreamMetrics;
 
 /// Seconds. From a local refusal to a gateway's slowest answer.
@@ -28,8 +32,11 @@ const OVERHEAD: [f64; 10] = [
 /// Every family.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Catalogue,
     routes: Mutex<BTreeMap<String, Arc<RouteMetrics>>>,
+    /// Where events are shown to whoever looks.
+    pub tap: Arc<Tap>,
+    pub(super) spans: Option<Spans>,
 
     pub(super) requests: Counters,
     pub(super) durations: Histograms,
@@ -83,6 +90,8 @@ pub struct Metrics {
     pub ledger_errors: Counters,
     /// Log lines that were dropped because the reader of the log was too slow.
     pub log_dropped: IntCounter,
+    /// Spans by what became of them: `exported`, `queue_full`, `failed`.
+    pub trace_spans: Counters,
 }
 
 impl Metrics {
@@ -91,9 +100,11 @@ impl Metrics {
     /// # Errors
     /// Never in practice: only when two families had one name.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let r = Registry::new();
+        let r = Catalogue::default();
         let metrics = Self {
             routes: Mutex::default(),
+            tap: Arc::default(),
+            spans: None,
             requests: counters(
                 &r,
                 "requests_total",
@@ -303,6 +314,12 @@ impl Metrics {
                 "log_lines_dropped_total",
                 "Log lines dropped because whoever reads the log was too slow.",
             )?,
+            trace_spans: counters(
+                &r,
+                "trace_spans_total",
+                "Spans of kept traces, by what became of them.",
+                &["result"],
+            )?,
             registry: r,
         };
         let build = gauges(
@@ -312,8 +329,21 @@ impl Metrics {
             &["version"],
         )?;
         build.with(&[env!("CARGO_PKG_VERSION")]).set(1);
-        metrics.registry.register(Box::new(Process::new()?))?;
+        let process = Process::new()?;
+        metrics.registry.register(Box::new(process), Type::Gauge)?;
         Ok(metrics)
+    }
+
+    /// With spans recorded too, of routes that are made from now on.
+    #[must_use]
+    pub fn recording(mut self, spans: Spans) -> Self {
+        self.spans = Some(spans);
+        self
+    }
+
+    /// Every family, those without series included.
+    pub fn described(&self) -> Vec<Described> {
+        self.registry.described()
     }
 
     /// The handles of one route: the same ones for as long as the route stays.

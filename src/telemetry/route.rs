@@ -12,6 +12,9 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::labels::{CODE_LABELS, Kind, Method, code_index, code_name};
 use super::metrics::Metrics;
+use super::spans::Spans;
+use super::tap::Tap;
+use super::trace::TraceContext;
 
 /// The outcome of a request that a gateway answered.
 const FORWARDED: &str = "forwarded";
@@ -26,6 +29,8 @@ pub struct RouteMetrics {
     /// Weak, because the registry keeps these handles.
     all: Weak<Metrics>,
     retired: AtomicBool,
+    pub(super) tap: Arc<Tap>,
+    pub(super) spans: Option<Spans>,
     /// Answers of gateways, by method and status.
     forwarded: Box<[OnceLock<IntCounter>]>,
     duration: Histogram,
@@ -46,6 +51,8 @@ impl RouteMetrics {
             route: route.to_owned(),
             all: Arc::downgrade(all),
             retired: AtomicBool::new(false),
+            tap: Arc::clone(&all.tap),
+            spans: all.spans.clone(),
             forwarded: (0..Method::ALL.len() * CODE_LABELS).map(|_| OnceLock::new()).collect(),
             duration: all.durations.with(&[route, FORWARDED]),
             overhead: all.overhead.with(&[route]),
@@ -59,6 +66,24 @@ impl RouteMetrics {
     /// The route's name.
     pub fn name(&self) -> &str {
         &self.route
+    }
+
+    /// Whether somebody watches requests pass, and wants to see their paths.
+    pub fn looked_at(&self) -> bool {
+        self.tap.looked_at()
+    }
+
+    /// The trace of a request, with the decision whether it is kept.
+    pub fn trace(&self, context: TraceContext) -> TraceContext {
+        match &self.spans {
+            Some(spans) => spans.decide(context),
+            None => context,
+        }
+    }
+
+    /// Whether spans of this trace are exported, so that a gateway may be told of one.
+    pub fn exports(&self, context: &TraceContext) -> bool {
+        self.spans.is_some() && context.sampled()
     }
 
     /// The registry, while the route lives.
@@ -209,6 +234,8 @@ pub struct GatewayMetrics {
     route: String,
     gateway: String,
     all: Weak<Metrics>,
+    pub(super) tap: Option<Arc<Tap>>,
+    pub(super) spans: Option<Spans>,
     /// Answered attempts, by kind.
     answered: [OnceLock<IntCounter>; Kind::ALL.len()],
     duration: Option<Histogram>,
@@ -221,6 +248,8 @@ impl GatewayMetrics {
             route: route.to_owned(),
             gateway: gateway.to_owned(),
             all: all.map(Arc::downgrade).unwrap_or_default(),
+            tap: all.map(|all| Arc::clone(&all.tap)),
+            spans: all.and_then(|all| all.spans.clone()),
             answered: Default::default(),
             duration: all.map(|all| all.attempt_durations.with(&[route, gateway])),
             state: all.map(|all| all.breaker_state.with(&[route, gateway])),

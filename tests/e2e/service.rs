@@ -52,6 +52,15 @@ async fn in_flight(listen: SocketAddr, gateway: &Gateway) -> Client {
     client
 }
 
+/// Waits until connections are refused: workers close their listeners a moment after they are told to.
+async fn nobody_new(listen: SocketAddr) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while tokio::net::TcpStream::connect(listen).await.is_ok() {
+        assert!(Instant::now() < patience, "still accepting");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_is_told_of_readiness_reloads_and_stopping() {
     let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
@@ -149,7 +158,7 @@ async fn after_sigterm_it_accepts_for_the_minimum_and_finishes_what_was_begun() 
     let mut second = in_flight(listen, &gateway).await;
     sentinel.wait_for("STATUS=Stopping: finishing requests in flight");
     assert!(told.elapsed() >= Duration::from_secs(2), "{:?}", told.elapsed());
-    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+    nobody_new(listen).await;
     leave.add_permits(2);
     assert_eq!(first.answer().await.unwrap().status(), 200);
     assert_eq!(second.answer().await.unwrap().status(), 200);
@@ -166,7 +175,7 @@ async fn a_native_sidecar_skips_the_minimum_because_its_application_is_gone() {
     let mut client = in_flight(listen, &gateway).await;
     sentinel.signal("TERM");
     sentinel.wait_for("STATUS=Stopping: finishing requests in flight");
-    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+    nobody_new(listen).await;
     leave.add_permits(1);
     assert_eq!(client.answer().await.unwrap().status(), 200);
     assert_eq!(sentinel.wait().code(), Some(0));
