@@ -13,6 +13,7 @@ pub mod clock;
 pub mod fault;
 pub mod paypal;
 pub mod server;
+pub mod stripe;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use http::{HeaderMap, Method, Response};
 /// The gateways that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
+    /// Stripe.
+    Stripe,
     /// Adyen.
     Adyen,
     /// PayPal.
@@ -30,11 +33,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Adyen, Self::Paypal];
+    pub const ALL: [Self; 3] = [Self::Stripe, Self::Adyen, Self::Paypal];
 
     /// The name in books, paths and options.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Stripe => "stripe",
             Self::Adyen => "adyen",
             Self::Paypal => "paypal",
         }
@@ -43,6 +47,7 @@ impl Kind {
     /// What a person has to know to use it.
     pub const fn guide(self) -> &'static Guide {
         match self {
+            Self::Stripe => &stripe::GUIDE,
             Self::Adyen => &adyen::GUIDE,
             Self::Paypal => &paypal::GUIDE,
         }
@@ -51,6 +56,7 @@ impl Kind {
     /// A fresh simulator with its default settings.
     pub fn simulator(self) -> Box<dyn Simulator> {
         match self {
+            Self::Stripe => Box::<stripe::Stripe>::default(),
             Self::Adyen => Box::<adyen::Adyen>::default(),
             Self::Paypal => Box::<paypal::Paypal>::default(),
         }
