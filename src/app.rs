@@ -20,9 +20,13 @@ use tokio::sync::mpsc;
 
 use crate::config::load::{Problem, load};
 use crate::config::model::{Admission, Config};
+use crate::ledger::Ledger;
+use crate::ledger::keys::Keys;
+use crate::ledger::sqlite::{Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
 use crate::listen::tls::ServerTls;
 use crate::listen::{self, Connections, Event, Stop};
+use crate::payment::engine::{Desk, Engine, Wire};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
@@ -51,6 +55,9 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[from] listen::bind::BindError),
+    /// The ledger cannot be used: another process has it, its key is another one, or it is damaged.
+    #[error("the ledger cannot be used: {0}")]
+    Ledger(String),
     /// A defect.
     #[error("{0}")]
     Internal(String),
@@ -89,6 +96,10 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         config.listeners.admin,
     );
     let runtime = Runtime::build(config, None, &metrics).map_err(AppError::Internal)?;
+    let engine = ledger(&runtime.config)?.map(|ledger| Engine::new(ledger, Arc::clone(&metrics)));
+    if let Some(engine) = &engine {
+        engine.set_routes(runtime.payments());
+    }
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
     let (stop, stopped) = listen::shutdown();
     let (ended, mut all_ended) = mpsc::channel::<()>(1);
@@ -120,12 +131,18 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     for (index, sockets) in sockets.into_iter().enumerate() {
         let (runtime, metrics) = (Arc::clone(&runtime), Arc::clone(&metrics));
         let (connections, admission) = (Arc::clone(&connections), admission.clone());
+        let engine = engine.clone();
         let (stopped, ended, liveness) = (stopped.clone(), ended.clone(), Arc::clone(&liveness));
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
                 let beating = Arc::clone(&liveness).keep_beating(index);
-                worker(sockets, connections, &admission, runtime, metrics, stopped, beating);
+                let counting = Arc::clone(&metrics);
+                let proxy = move || {
+                    let desk = engine.map(|engine| Desk::new(engine, Wire::new(&metrics)));
+                    Proxy::new(runtime, metrics, desk)
+                };
+                worker(sockets, connections, &admission, proxy, counting, stopped, beating);
                 liveness.ended(index);
                 drop(ended);
             })?;
@@ -138,6 +155,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         Arc::clone(&metrics),
         logging,
         liveness,
+        engine,
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {
@@ -196,6 +214,23 @@ pub fn run(file: &Path) -> Result<(), AppError> {
 /// A listening socket, and its TLS side where it has one.
 type Socket = (Bound, Option<Arc<ServerTls>>);
 
+/// The ledger, where the configuration names one. A disk that fails under it ends the process at once: what is durable
+/// is unknowable then (safety.md D8).
+fn ledger(config: &Config) -> Result<Option<Arc<dyn Ledger>>, AppError> {
+    let Some(ledger) = &config.ledger else { return Ok(None) };
+    let keys = Keys::load_or_create(&ledger.key_file).map_err(|error| AppError::Ledger(error.to_string()))?;
+    let options = Options {
+        strict: ledger.strict,
+        on_fatal: Arc::new(|why| {
+            tracing::error!(why, "the ledger's disk failed: ending at once");
+            std::process::abort();
+        }),
+        ..Options::new(&ledger.sqlite)
+    };
+    let opened = SqliteLedger::open(&options, keys).map_err(|error| AppError::Ledger(error.to_string()))?;
+    Ok(Some(Arc::new(opened)))
+}
+
 /// The TLS side of each listener that has one. The loader has seen that certificates and keys fit together.
 fn server_tls(config: &Config) -> Result<BTreeMap<SocketAddr, Arc<ServerTls>>, AppError> {
     let with_tls = config.data_listeners().into_iter();
@@ -212,7 +247,7 @@ fn worker(
     sockets: Vec<Socket>,
     connections: Arc<Connections>,
     admission: &Admission,
-    runtime: Arc<ArcSwap<Runtime>>,
+    proxy: impl FnOnce() -> Proxy,
     metrics: Arc<Metrics>,
     stopped: listen::Shutdown,
     beating: impl Future<Output = ()> + 'static,
@@ -227,15 +262,14 @@ fn worker(
     let local = tokio::task::LocalSet::new();
     local.block_on(&worker, async move {
         let beating = tokio::task::spawn_local(beating);
-        let unrouted = Arc::clone(&metrics);
-        let proxy = Rc::new(Proxy::new(runtime, metrics));
+        let proxy = Rc::new(proxy());
         proxy.prewarm();
         let answering = Rc::clone(&proxy);
         let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();
         for (socket, tls) in sockets {
             let address = socket.address();
-            let (rendering, metrics) = (Rc::clone(&proxy), Arc::clone(&unrouted));
+            let (rendering, metrics) = (Rc::clone(&proxy), Arc::clone(&metrics));
             let settings = listen::Settings {
                 header_timeout: admission.header_timeout,
                 head: listen::guard::Limits {

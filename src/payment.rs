@@ -3,3 +3,4 @@
 //! [`core`] decides and does nothing else; the engine around it carries out what it decides.
 
 pub mod core;
+pub mod engine;

@@ -7,6 +7,7 @@
 mod attempt;
 pub mod body;
 pub mod headers;
+mod payment;
 pub mod reason;
 pub mod runtime;
 
@@ -25,6 +26,7 @@ use crate::config::model::Dialect;
 use crate::gateway::{OwnError, errors};
 use crate::listen::ConnectionInfo;
 use crate::listen::refusal::Refusal;
+use crate::payment::engine::Desk;
 use crate::resilience::breaker;
 use crate::resilience::retry::{self, Arrival, Attempt, Method, Skip};
 use crate::resilience::{Deadline, jitter};
@@ -44,15 +46,17 @@ pub struct Proxy {
     runtime: Arc<ArcSwap<Runtime>>,
     metrics: Arc<Metrics>,
     client: Client<body::Request>,
+    desk: Option<Rc<Desk>>,
 }
 
 impl Proxy {
-    /// A worker's proxy, without connections yet.
-    pub fn new(runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>) -> Self {
+    /// A worker's proxy, without connections yet; with a desk for payments where there is a ledger.
+    pub fn new(runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>, desk: Option<Rc<Desk>>) -> Self {
         Self {
             runtime,
             client: Client::observed(&metrics),
             metrics,
+            desk,
         }
     }
 
@@ -117,6 +121,8 @@ impl Proxy {
         if matched.prefix_len > 0 && !strip_prefix(&mut request, matched.prefix_len) {
             return refuse(account, Reason::BadRequest, "target");
         }
+        // Only payments are looked at more closely; everything else costs nothing here.
+        let payment = payment::recognised(self.desk.as_ref(), &route, &request, &matched, &info);
         if headers::strip_request(request.headers_mut()).is_err() {
             return refuse(account, Reason::BadRequest, "connection_option");
         }
@@ -143,7 +149,21 @@ impl Proxy {
             }
         }
 
-        // 3. Forward; again only what provably never arrived, or is safe by its method.
+        // 3. A payment is answered by its engine, unless it turns out to be none that could go anywhere else.
+        let mut unavailable = None;
+        let request = match payment {
+            None => request.map(body::Request::Streaming),
+            Some(payment) => match payment.handle(request, &mut account).await {
+                Ok(payment::Handled::Answered(reply)) => return reply.map(|bytes| Body::own(bytes, Some(account))),
+                Ok(payment::Handled::Forward(request, reason)) => {
+                    unavailable = reason;
+                    request
+                }
+                Err((reason, detail)) => return refuse(account, reason, detail),
+            },
+        };
+
+        // 4. Forward; again only what provably never arrived, or is safe by its method.
         let deadlines = Deadlines {
             response_header: route.config.timeouts.response_header,
             body_idle: route.config.timeouts.body_idle,
@@ -161,7 +181,7 @@ impl Proxy {
         let again = (method == Method::Safe && http_body::Body::is_end_stream(request.body()))
             .then(|| request.method().clone());
         let template = again.map(|method| (method, request.uri().clone(), request.headers().clone()));
-        let mut next = Some(request.map(body::Request::Streaming));
+        let mut next = Some(request);
         loop {
             let Some(mut request) = next.take() else {
                 return refuse(account, Reason::Internal, "no_request");
@@ -181,6 +201,7 @@ impl Proxy {
                     answer
                         .headers_mut()
                         .insert(header::RETRY_AFTER, headers::value(&seconds));
+                    payment::say_unavailable(answer.headers_mut(), unavailable);
                     return answer;
                 }
             };
@@ -222,12 +243,13 @@ impl Proxy {
                     account.answered(status, "forwarded");
                     let (mut parts, incoming) = response.into_parts();
                     headers::strip_response(&mut parts.headers);
+                    payment::say_unavailable(&mut parts.headers, unavailable);
                     return Response::from_parts(parts, Body::forwarded(incoming, account));
                 }
                 Err(failed) => failed,
             };
 
-            // 4. It failed: may it go again?
+            // 5. It failed: may it go again?
             let request = match (back, template.as_ref()) {
                 (Some(request), _) => Some(*request),
                 (None, Some(template)) => Some(rebuild(template)),
@@ -252,7 +274,9 @@ impl Proxy {
                 },
             }
             route.protection.budget.deposit(Instant::now());
-            return refuse(account, Reason::Upstream(error.failure, error.evidence.sent()), "");
+            let mut answer = refuse(account, Reason::Upstream(error.failure, error.evidence.sent()), "");
+            payment::say_unavailable(answer.headers_mut(), unavailable);
+            return answer;
         }
     }
 

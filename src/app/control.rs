@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::liveness::Liveness;
 use super::service::{self, State};
 use crate::config::load::load;
+use crate::payment::engine::Engine;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::Reloaded;
 use crate::telemetry::log::LogError;
@@ -44,6 +45,7 @@ pub struct Control {
     metrics: Arc<Metrics>,
     logging: Arc<Logging>,
     liveness: Arc<Liveness>,
+    engine: Option<Arc<Engine>>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -60,6 +62,7 @@ impl Control {
         metrics: Arc<Metrics>,
         logging: Arc<Logging>,
         liveness: Arc<Liveness>,
+        engine: Option<Arc<Engine>>,
     ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
         metrics.config_in_force(&runtime.load().config.hash);
@@ -70,6 +73,7 @@ impl Control {
             metrics,
             logging,
             liveness,
+            engine,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -81,6 +85,11 @@ impl Control {
     /// The snapshot in force.
     pub fn runtime(&self) -> Arc<Runtime> {
         self.runtime.load_full()
+    }
+
+    /// The payment engine, where there is a ledger.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        self.engine.as_ref()
     }
 
     /// The metrics, with the values that nobody sets while requests run brought up to date.
@@ -186,6 +195,7 @@ impl Control {
                     ("log.json", config.log.json != before.config.log.json),
                     ("shutdown", config.shutdown != before.config.shutdown),
                     ("telemetry", config.otlp != before.config.otlp),
+                    ("ledger", config.ledger != before.config.ledger),
                 ];
                 let problems: Vec<String> = fixed
                     .iter()
@@ -211,6 +221,9 @@ impl Control {
                             let gone = before.config.gateways.keys();
                             for name in gone.filter(|name| !built.config.gateways.contains_key(*name)) {
                                 self.metrics.forget_gateway(name);
+                            }
+                            if let Some(engine) = &self.engine {
+                                engine.set_routes(built.payments());
                             }
                             self.runtime.store(Arc::new(built));
                             "applied"

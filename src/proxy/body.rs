@@ -22,6 +22,8 @@ use crate::upstream;
 pub enum Request {
     /// The application's body as it comes.
     Streaming(Incoming),
+    /// The application's body, read whole: a payment request that is forwarded after all.
+    Whole(Option<Bytes>),
     /// None: a safe request sent again.
     Empty,
 }
@@ -33,6 +35,7 @@ impl http_body::Body for Request {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Streaming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Empty => Poll::Ready(None),
         }
     }
@@ -40,6 +43,7 @@ impl http_body::Body for Request {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Streaming(incoming) => incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
             Self::Empty => true,
         }
     }
@@ -47,6 +51,7 @@ impl http_body::Body for Request {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Streaming(incoming) => incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::config::model::{Config, GatewayConfig, Route};
+use crate::payment::engine;
 use crate::resilience::breaker::Transition;
 use crate::resilience::{Breaker, Faults, Protection};
 use crate::route::Table;
@@ -39,6 +40,8 @@ pub struct RouteState {
     pub metrics: Arc<RouteMetrics>,
     /// Metrics at the gateway.
     pub at_gateway: Arc<GatewayMetrics>,
+    /// What payments need of it, where they can be taken elsewhere.
+    pub payments: Option<Arc<engine::Route>>,
 }
 
 impl Runtime {
@@ -79,6 +82,18 @@ impl Runtime {
             let metrics = metrics.route(&route.name);
             let at_gateway = metrics.gateway(name);
             at_gateway.set_state(breaker.state().gauge());
+            let gateways = route.gateways.iter().enumerate().filter_map(|(index, name)| {
+                // The first has been resolved already, connections and all.
+                let config = match index {
+                    0 => &gateway,
+                    _ => config.gateways.get(name)?,
+                };
+                Some((Arc::clone(config), Arc::clone(protection.breaker(name)?)))
+            });
+            let payments = match config.ledger {
+                Some(_) => engine::Route::new(route, gateways, &metrics),
+                None => None,
+            };
             routes.push(Arc::new(RouteState {
                 config: Arc::clone(route),
                 gateway,
@@ -86,6 +101,7 @@ impl Runtime {
                 breaker,
                 metrics,
                 at_gateway,
+                payments,
             }));
         }
         let table = Table::new(&config.routes, &config.listeners.shared);
@@ -96,6 +112,11 @@ impl Runtime {
             routes,
             faults,
         })
+    }
+
+    /// The routes that payments can be taken on.
+    pub fn payments(&self) -> impl Iterator<Item = Arc<engine::Route>> {
+        self.routes.iter().filter_map(|route| route.payments.clone())
     }
 }
 

@@ -9,6 +9,7 @@ mod contract;
 mod deployment;
 mod forwarding;
 mod framing;
+mod payments;
 mod resilience;
 mod sandbox;
 mod service;

@@ -1,6 +1,7 @@
 //! What every test of the whole binary needs: the binary itself, certificates, scripted gateways, and raw clients.
 
 pub mod gateway;
+pub mod merchant;
 pub mod metrics;
 pub mod sentinel;
 pub mod tls;

@@ -1,0 +1,338 @@
+//! What applications are told.
+//!
+//! The own gateway's answer goes back byte for byte while it is at hand; everything else is rendered in the dialect's
+//! shape from what the ledger seals. Each caller's answer is shaped by his own request.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tokio::time::Instant;
+
+use super::super::core::{Failure, Record, Verdict};
+use super::actor::{Actor, Caller};
+use super::entry::Material;
+use super::{At, Route};
+use crate::config::model::Mode;
+use crate::gateway::canonical::Answer;
+use crate::gateway::outcome::{Outcome, Rejection};
+use crate::gateway::{Head, Incoming, OwnError, Reply};
+use crate::telemetry::event::{KeyHash, PaymentAnswered, Replayed};
+
+/// An answer for an application.
+#[derive(Debug)]
+pub struct Told {
+    /// The answer.
+    pub reply: Response<Bytes>,
+    /// What it says, for metrics and logs: `succeeded`, `authorised`, `declined`, `in_doubt`, ... .
+    pub outcome: &'static str,
+    /// The gateway that decided.
+    pub gateway: Option<String>,
+}
+
+impl Told {
+    /// An answer without a payment.
+    pub(super) fn plain(reply: Reply, outcome: &'static str) -> Self {
+        Self {
+            reply,
+            outcome,
+            gateway: None,
+        }
+    }
+
+    /// The answer when an actor is gone without a word.
+    pub(super) fn lost(route: &Route, head: &Head) -> Self {
+        let answer = Answer::InDoubt {
+            payment: String::new(),
+            running: true,
+            view: None,
+        };
+        let mut reply = route.dialect().render(&answer, head, &[]);
+        let headers = reply.headers_mut();
+        headers.insert("sentinel-outcome", HeaderValue::from_static("unknown"));
+        own(headers, "in_doubt", "proxy_internal_error");
+        Self::plain(reply, "in_doubt")
+    }
+}
+
+/// An error of Sentinel's own on a payment that was not sent.
+pub(super) fn own_error(route: &Route, head: &Head, error: &OwnError, outcome: &'static str) -> Told {
+    let mut reply = route.dialect().render_error(error, head);
+    let headers = reply.headers_mut();
+    headers.insert("sentinel-outcome", HeaderValue::from_static("not_sent"));
+    own(headers, error.code, "http_request_denied");
+    Told::plain(reply, outcome)
+}
+
+/// Marks an answer as Sentinel's own (RFC 9209).
+fn own(headers: &mut HeaderMap, details: &str, error: &str) {
+    put(
+        headers,
+        "proxy-status",
+        &format!("sentinel; error={error}; details=\"{details}\""),
+    );
+}
+
+pub(super) fn put(headers: &mut HeaderMap, name: &'static str, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// The word of an outcome in headers, metrics and logs.
+pub(super) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::NotSent => "not_sent",
+        Outcome::Rejected(_) => "rejected",
+        Outcome::Declined(_) => "declined",
+        Outcome::Fenced => "fenced",
+        Outcome::ActionRequired => "action_required",
+        Outcome::Authorised => "authorised",
+        Outcome::Succeeded => "succeeded",
+        Outcome::Unknown => "unknown",
+        Outcome::Conflict => "conflict",
+    }
+}
+
+fn told(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Succeeded { .. } => "succeeded",
+        Verdict::Authorised { .. } => "authorised",
+        Verdict::ActionRequired { .. } => "action_required",
+        Verdict::Failed { why, .. } => match why {
+            Failure::Declined => "declined",
+            Failure::Rejected => "rejected",
+            Failure::NotExecuted => "not_executed",
+            Failure::Revoked | Failure::Abandoned => "released",
+            Failure::Operator => "closed",
+        },
+        Verdict::InDoubt { .. } => "in_doubt",
+    }
+}
+
+impl Actor {
+    /// Answers everybody who waits for the payment.
+    pub(super) fn answer_all(&mut self, verdict: Verdict, replay: bool) {
+        let callers = std::mem::take(&mut self.callers);
+        for (index, caller) in callers.into_iter().enumerate() {
+            let Caller {
+                material,
+                started,
+                reply,
+            } = caller;
+            let answer = self.answer(verdict, replay || index > 0, &material, started);
+            let gateway = answer.gateway.clone().unwrap_or_default();
+            let key = material.key.as_deref().map(KeyHash::of);
+            if replay {
+                Replayed {
+                    route: self.route.metrics(),
+                    payment: &self.payment.to_string(),
+                    key,
+                }
+                .emit();
+            } else {
+                PaymentAnswered {
+                    route: self.route.metrics(),
+                    payment: &self.payment.to_string(),
+                    gateway: &gateway,
+                    outcome: answer.outcome,
+                    took: started.elapsed(),
+                    key,
+                }
+                .emit();
+            }
+            // Whoever hung up in the meantime asks again, and gets it then.
+            let _ = reply.send(answer);
+        }
+        if verdict.is_final() {
+            self.forget_request();
+        }
+    }
+
+    fn answer(&self, verdict: Verdict, replay: bool, material: &Material, started: Instant) -> Told {
+        let (head, body) = (&material.head, &material.body);
+        let n = match verdict {
+            Verdict::Succeeded { n } | Verdict::Authorised { n } | Verdict::ActionRequired { n } => Some(n),
+            Verdict::Failed { n, .. } => n,
+            Verdict::InDoubt { .. } => self.state.pays().next_back().map(|(n, _)| n),
+        };
+        let at = n.and_then(|n| self.at(n));
+        let mut reply = match n.and_then(|n| self.verbatim(n, at, verdict)) {
+            Some(answer) => verbatim(answer),
+            None => self.rendered(verdict, n, head, body),
+        };
+        let headers = reply.headers_mut();
+        put(headers, "sentinel-payment", &self.payment.to_string());
+        if let Some(at) = at {
+            put(headers, "sentinel-gateway", &at.config.name);
+        }
+        let moved = self.state.pays().any(|(_, attempt)| attempt.gateway > 0);
+        put(headers, "sentinel-failover", if moved { "true" } else { "false" });
+        if replay {
+            put(headers, "idempotent-replayed", "true");
+        }
+        match verdict {
+            Verdict::InDoubt { .. } => put(
+                headers,
+                "sentinel-outcome",
+                &format!("unknown; payment={}", self.payment),
+            ),
+            Verdict::Failed { .. } => put(headers, "sentinel-outcome", told(verdict)),
+            _ => {
+                if let (true, Some(failed)) = (moved, self.failed_at.filter(|failed| *failed >= started)) {
+                    put(
+                        headers,
+                        "sentinel-recovery-time",
+                        &failed.elapsed().as_millis().to_string(),
+                    );
+                }
+            }
+        }
+        Told {
+            reply,
+            outcome: told(verdict),
+            gateway: at.map(|at| at.config.name.clone()),
+        }
+    }
+
+    /// The gateway of an attempt.
+    pub(super) fn at(&self, n: u16) -> Option<&At> {
+        let planned = self.state.gateway_of(self.state.attempt(n)?)?;
+        self.route.at(&planned.name)
+    }
+
+    /// The own gateway's very answer, where it says what the verdict says.
+    fn verbatim(&self, n: u16, at: Option<&At>, verdict: Verdict) -> Option<&Incoming> {
+        let gated = self.state.plan.mode == Mode::Gated && self.state.plan.leg() == crate::gateway::Leg::Auth;
+        let translated = gated && self.state.plan.intent == super::super::core::Intent::Sale;
+        if !at?.native || translated {
+            return None;
+        }
+        let attempt = self.state.attempt(n)?;
+        let answer = self.answers.get(&n)?;
+        let outcome = attempt.known.outcome();
+        let says = match verdict {
+            Verdict::Succeeded { .. } => outcome == Outcome::Succeeded,
+            Verdict::Authorised { .. } => matches!(outcome, Outcome::Authorised | Outcome::Succeeded),
+            Verdict::ActionRequired { .. } => outcome == Outcome::ActionRequired,
+            Verdict::Failed { .. } => matches!(outcome, Outcome::Declined(_) | Outcome::Rejected(_)),
+            // The gateway's own word for "the webhook will tell".
+            Verdict::InDoubt { .. } => attempt.accepted,
+        };
+        // What a fence or look-up found is not what this answer says.
+        let own = self.dossier.seen.get(&n).is_none_or(|seen| {
+            seen.outcome == outcome || attempt.accepted || matches!(outcome, Outcome::Rejected(Rejection::Transient))
+        });
+        (says && own && answer.status.as_u16() < 500).then_some(answer)
+    }
+
+    fn rendered(&self, verdict: Verdict, n: Option<u16>, head: &Head, body: &[u8]) -> Reply {
+        let dialect = self.route.dialect();
+        let view = || Box::new(self.dossier.view(&self.state, n, Some(verdict)));
+        let operation = self.dossier.operation;
+        match verdict {
+            Verdict::Succeeded { .. } | Verdict::Authorised { .. } | Verdict::ActionRequired { .. } => {
+                let mut reply = dialect.render(&Answer::Payment(operation, view()), head, body);
+                self.hop(reply.headers_mut(), n);
+                reply
+            }
+            Verdict::Failed {
+                n: Some(declined),
+                why: Failure::Declined,
+            } => {
+                let decline = self.dossier.decline(declined);
+                let mut reply = dialect.render(&Answer::Declined(view(), decline), head, body);
+                self.hop(reply.headers_mut(), n);
+                reply
+            }
+            Verdict::Failed { why, .. } => self.failed(why, head),
+            Verdict::InDoubt { running } => {
+                let answer = Answer::InDoubt {
+                    payment: self.payment.to_string(),
+                    running,
+                    view: Some(view()),
+                };
+                let mut reply = dialect.render(&answer, head, body);
+                own(reply.headers_mut(), "in_doubt", "http_response_incomplete");
+                reply
+            }
+        }
+    }
+
+    /// Names the gateway behind an answer that Sentinel wrote.
+    fn hop(&self, headers: &mut HeaderMap, n: Option<u16>) {
+        let gateway = n.and_then(|n| self.at(n)).map_or("", |at| at.config.name.as_str());
+        put(headers, "proxy-status", &format!("sentinel; next-hop=\"{gateway}\""));
+    }
+
+    /// No effect exists anywhere, and none will.
+    fn failed(&self, why: Failure, head: &Head) -> Reply {
+        let (status, code, message) = match why {
+            Failure::Declined | Failure::NotExecuted => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "payment_not_executed",
+                "No gateway could be reached: the payment was not made anywhere, and will not be.",
+            ),
+            Failure::Rejected => (
+                StatusCode::BAD_GATEWAY,
+                "payment_rejected",
+                "No gateway took the payment: it was refused before anything was done, and was not made anywhere.",
+            ),
+            Failure::Revoked | Failure::Abandoned => (
+                StatusCode::CONFLICT,
+                "payment_released",
+                "The payment was released again: nothing is held or taken any more.",
+            ),
+            Failure::Operator => (
+                StatusCode::CONFLICT,
+                "payment_closed",
+                "An operator closed the payment: nothing was taken.",
+            ),
+        };
+        let error = OwnError {
+            status,
+            code,
+            message: message.to_owned(),
+            retry: false,
+        };
+        let mut reply = self.route.dialect().render_error(&error, head);
+        own(reply.headers_mut(), code, "destination_unavailable");
+        reply
+    }
+
+    /// Notes in passing what answers and metrics need of new records.
+    pub(super) fn noticed(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Decision(super::super::core::Decision::FailoverLicensed { .. }) = record
+                && self.failed_at.is_none()
+            {
+                self.failed_at = Some(Instant::now());
+            }
+        }
+    }
+}
+
+/// A gateway's answer as it came, but for what belongs to its connection.
+fn verbatim(answer: &Incoming) -> Reply {
+    let mut reply = Response::new(answer.body.clone());
+    *reply.status_mut() = answer.status;
+    *reply.headers_mut() = answer.headers.clone();
+    let headers = reply.headers_mut();
+    for name in [
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "trailer",
+        "upgrade",
+        "proxy-status",
+    ] {
+        headers.remove(name);
+    }
+    let forged: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("sentinel-"))
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    reply
+}

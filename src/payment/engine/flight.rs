@@ -1,0 +1,420 @@
+//! One attempt on its way: from what the core wants sent to what the evidence proves.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use uuid::Uuid;
+
+use super::super::core::{self, Finding, Key, Send, State};
+use super::dossier::Dossier;
+use super::entry::Material;
+use super::{At, Desk, Route, planner};
+use crate::config::model::Mode;
+use crate::gateway::canonical::{EarlierAttempt, Request, Target};
+use crate::gateway::outcome::{Observation, Outcome};
+use crate::gateway::{Account, Auth, Incoming, Leg, Outgoing};
+use crate::resilience::breaker::{Permit, Probing, Report, Verdict};
+use crate::resilience::jitter;
+use crate::telemetry::event::AttemptFinished;
+use crate::telemetry::labels::Kind;
+use crate::upstream::{Evidence, Failure, Side};
+
+/// An attempt ready to go.
+pub(super) struct Flight {
+    n: u16,
+    leg: Leg,
+    at: At,
+    kind: Kind,
+    payload: Payload,
+    account: Account,
+    /// What the answer is compared with.
+    asked: Option<Request>,
+    /// The reference that Sentinel wrote, where it wrote the request.
+    reference: Option<String>,
+    timeout: Duration,
+    /// Whether an earlier try failed on a kept connection.
+    fresh: bool,
+    /// Until when the payment is ours, on the ledger's clock; asked once more just before the commit byte.
+    lease: Option<Rc<Cell<i64>>>,
+    permit: Permit,
+}
+
+enum Payload {
+    /// The application's own bytes.
+    Own(Box<Outgoing>),
+    /// A request that the adapter writes.
+    Written(Box<Request>),
+    /// A fence against an earlier attempt.
+    Fence(EarlierAttempt),
+    /// A question about one.
+    Lookup(EarlierAttempt),
+}
+
+/// How an attempt ended.
+pub(super) struct Landed {
+    pub n: u16,
+    pub result: Result<Box<Report_>, &'static str>,
+}
+
+/// What came of an attempt that was sent, or that was to be.
+pub(super) struct Report_ {
+    pub finding: Finding,
+    pub evidence: Evidence,
+    pub observation: Option<Observation>,
+    pub answer: Option<Incoming>,
+}
+
+/// What a flight is prepared from.
+pub(super) struct Ground<'a> {
+    pub desk: &'a Rc<Desk>,
+    pub route: &'a Route,
+    pub payment: Uuid,
+    pub state: &'a State,
+    pub dossier: &'a Dossier,
+    pub material: Option<&'a Material>,
+    /// Until when the payment is ours; `None` where nothing depends on it.
+    pub lease: Option<&'a Rc<Cell<i64>>>,
+}
+
+impl Ground<'_> {
+    /// Prepares an attempt. `Err` is why it is not sent.
+    pub fn prepare(&self, send: &Send, permit: Option<Permit>) -> Result<Flight, &'static str> {
+        let planned = self.state.plan.gateway(send.gateway).ok_or("not_in_plan")?;
+        let at = self.route.at(&planned.name).ok_or("gateway_removed")?;
+        let attempt = self.state.attempt(send.n).ok_or("no_such_attempt")?;
+        let key = self.key(at, send.leg, send.key);
+        let account = at.account(key, self.payment.to_string());
+        let (payload, asked, reference) = match send.leg {
+            Leg::Charge | Leg::Auth => self.payment(send, at)?,
+            Leg::Capture | Leg::Void | Leg::Refund => {
+                let request = self.modification(send).ok_or("no_target")?;
+                let asked = request.clone();
+                let reference = account.reference.clone();
+                (Payload::Written(Box::new(request)), Some(asked), Some(reference))
+            }
+            Leg::Fence | Leg::Lookup => self.question(send, at)?,
+        };
+        let permit = match permit {
+            Some(permit) => permit,
+            None => self.admit(at, send.leg)?,
+        };
+        let kind = match (send.leg, attempt.why) {
+            (Leg::Fence, _) => Kind::Fence,
+            (Leg::Lookup, _) => Kind::Lookup,
+            (_, core::Why::Release) => Kind::Obligation,
+            _ if attempt.sends > 1 => Kind::Retry,
+            (Leg::Charge | Leg::Auth, _) if send.gateway > 0 => Kind::Failover,
+            _ => Kind::First,
+        };
+        Ok(Flight {
+            n: send.n,
+            leg: send.leg,
+            at: at.clone(),
+            kind,
+            payload,
+            account,
+            asked,
+            reference,
+            timeout: self.route.failover().attempt_timeout,
+            fresh: self
+                .state
+                .pays()
+                .any(|(_, earlier)| earlier.gateway == send.gateway && earlier.reused),
+            lease: self.lease.cloned(),
+            permit,
+        })
+    }
+
+    /// Asks the breaker. A question moves no money and may be its probe.
+    pub fn admit(&self, at: &At, leg: Leg) -> Result<Permit, &'static str> {
+        let harmless = matches!(leg, Leg::Fence | Leg::Lookup);
+        let probing = if harmless || !at.has_credentials() {
+            Probing::Allowed
+        } else {
+            Probing::Avoid
+        };
+        match at.breaker.admit(At::instant(), probing) {
+            Ok(mut permit) => {
+                if let Some(transition) = permit.take_transition() {
+                    at.transition(&transition);
+                }
+                Ok(permit)
+            }
+            Err(_) => {
+                at.metrics.rejected();
+                self.desk.probe(at);
+                Err("circuit_open")
+            }
+        }
+    }
+
+    fn key(&self, at: &At, leg: Leg, key: Key) -> String {
+        let application = self.dossier.key.as_deref();
+        self.desk
+            .engine
+            .key(self.payment, Some(at), &at.config.name, leg, key, application)
+    }
+
+    /// The payment itself: the application's own bytes to its own gateway, a translation to any other.
+    fn payment(&self, send: &Send, at: &At) -> Result<(Payload, Option<Request>, Option<String>), &'static str> {
+        let material = self.material.ok_or("body_gone")?;
+        let gated_sale = self.state.plan.mode == Mode::Gated && self.state.plan.intent == core::Intent::Sale;
+        if at.native && !gated_sale {
+            let mut headers = material.head.headers.clone();
+            headers.remove(http::header::CONTENT_LENGTH);
+            if let Some(authorization) = &material.authorization {
+                headers.insert(http::header::AUTHORIZATION, authorization.clone());
+            }
+            if send.key != Key::Application
+                && let Some(name) = at.gateway.idempotency_header()
+                && let Ok(value) = HeaderValue::from_str(&self.key(at, send.leg, send.key))
+            {
+                headers.insert(name, value);
+            }
+            let target = match &material.head.query {
+                Some(query) => format!("{}?{query}", material.head.path),
+                None => material.head.path.clone(),
+            };
+            let outgoing = Outgoing {
+                method: material.head.method.clone(),
+                target,
+                headers,
+                body: material.body.clone(),
+            };
+            let asked = Request::Pay(Box::new(material.pay.clone()));
+            return Ok((Payload::Own(Box::new(outgoing)), Some(asked), None));
+        }
+        let mut pay = if at.native {
+            material.pay.clone()
+        } else {
+            let instrument = material.tokens.get(&at.config.name).cloned();
+            planner::translated(&material.pay, instrument)
+        };
+        if self.state.plan.mode == Mode::Gated {
+            pay = planner::held(&pay);
+        }
+        let request = Request::Pay(Box::new(pay));
+        let asked = request.clone();
+        Ok((
+            Payload::Written(Box::new(request)),
+            Some(asked),
+            Some(self.payment.to_string()),
+        ))
+    }
+
+    /// The ids of what an attempt made, as its gateway knows them.
+    fn target(&self, of: u16) -> Option<Target> {
+        let attempt = self.state.attempt(of)?;
+        let mut target = Target {
+            payment: attempt.ids.payment.clone(),
+            amount: attempt.amount,
+            ..Target::default()
+        };
+        if attempt.leg == Leg::Auth {
+            target.authorization.clone_from(&attempt.ids.charge);
+        }
+        let capture = self.state.attempts.iter().rev().find(|capture| {
+            capture.of == Some(of) && capture.leg == Leg::Capture && capture.known.outcome() == Outcome::Succeeded
+        });
+        target.charge = match capture {
+            Some(capture) => capture.ids.charge.clone().or_else(|| capture.ids.modification.clone()),
+            None => attempt.ids.charge.clone(),
+        };
+        if capture.is_some() && target.charge.is_none() {
+            target.charge.clone_from(&attempt.ids.charge);
+        }
+        Some(target)
+    }
+
+    fn modification(&self, send: &Send) -> Option<Request> {
+        let target = self.target(send.of?)?;
+        let note = self.dossier.notes.get(&send.n).cloned().unwrap_or_default();
+        let amount = send.amount;
+        Some(match send.leg {
+            Leg::Capture => Request::Capture {
+                target,
+                amount,
+                units: None,
+                last: true,
+            },
+            Leg::Void => Request::Void {
+                target,
+                reason: note.reason,
+            },
+            _ => Request::Refund {
+                target,
+                amount,
+                units: None,
+                reason: note.reason,
+                reference: note.reference,
+                metadata: note.metadata,
+            },
+        })
+    }
+
+    fn question(&self, send: &Send, at: &At) -> Result<(Payload, Option<Request>, Option<String>), &'static str> {
+        let of = send.of.ok_or("no_target")?;
+        let target = self.state.attempt(of).ok_or("no_target")?;
+        // The application's own bytes carry the merchant's reference, everything else Sentinel's.
+        let gated_sale = self.state.plan.mode == Mode::Gated && self.state.plan.intent == core::Intent::Sale;
+        let own = at.native && !gated_sale && matches!(target.leg, Leg::Charge | Leg::Auth);
+        let reference = if own {
+            self.dossier.base.reference.clone()
+        } else {
+            Some(self.payment.to_string())
+        };
+        let key = self.key(at, target.leg, target.key);
+        let earlier = EarlierAttempt {
+            idempotency_key: Some(key).filter(|key| !key.is_empty()),
+            reference: reference.clone(),
+            object: match target.leg {
+                Leg::Refund => target.ids.modification.clone(),
+                _ if own => self.dossier.confirms.clone().or_else(|| target.ids.payment.clone()),
+                _ => target.ids.payment.clone(),
+            },
+            charge: target.ids.charge.clone(),
+            amount: target.amount.or(Some(self.dossier.base.amount)),
+            sent_at: target.at,
+            automatic_capture: target.leg == Leg::Charge,
+        };
+        let asked = match target.leg {
+            Leg::Charge | Leg::Auth => Some(self.dossier.skeleton(self.state.plan.mode == Mode::Gated)),
+            _ => None,
+        };
+        if send.leg == Leg::Fence {
+            // A tombstone is marked with Sentinel's reference whoever the attempt belonged to.
+            let mark = self.payment.to_string();
+            Ok((Payload::Fence(earlier), asked, Some(mark)))
+        } else {
+            Ok((Payload::Lookup(earlier), asked, reference))
+        }
+    }
+}
+
+impl Desk {
+    /// Sends it. Whatever happens, there is one answer.
+    pub(super) async fn fly(self: Rc<Self>, mut flight: Flight) -> Landed {
+        let n = flight.n;
+        let mut once_more = true;
+        loop {
+            let outgoing = match self.written(&mut flight).await {
+                Ok(outgoing) => outgoing,
+                Err(reason) => {
+                    return Landed { n, result: Err(reason) };
+                }
+            };
+            let (ledger, lease) = (&self.engine.ledger, flight.lease.as_ref());
+            let gate = async || lease.is_none_or(|until| ledger.now() < until.get());
+            let exchanged = self
+                .wire
+                .exchange(&flight.at.config, outgoing, flight.timeout, flight.fresh, gate)
+                .await;
+            let observation = exchanged.answer.as_ref().map(|answer| {
+                let reference = flight.reference.as_deref();
+                flight
+                    .at
+                    .gateway
+                    .observe(flight.leg, flight.asked.as_ref(), reference, answer)
+            });
+            // The token had been revoked. Refused credentials execute nothing, so the same request goes once more.
+            let stale = observation.as_ref().is_some_and(|seen| seen.rule == "token_refused");
+            if stale && once_more && flight.account.token.is_some() {
+                once_more = false;
+                self.engine.tokens.forget(&flight.at);
+                continue;
+            }
+            let finding = Finding::from_exchange(&exchanged.evidence, observation.as_ref(), flight.at.trust());
+            let took = exchanged.evidence.took;
+            let verdict = match (&exchanged.answer, finding.outcome) {
+                (None, _) if exchanged.side != Side::Upstream => Verdict::Ignored,
+                (_, Outcome::Unknown) if !finding.pending && matches!(flight.leg, Leg::Fence | Leg::Lookup) => {
+                    match &exchanged.answer {
+                        Some(answer) => Verdict::of_status(answer.status.as_u16()),
+                        None => Verdict::Failure,
+                    }
+                }
+                (_, Outcome::Unknown) if !finding.pending => Verdict::Unknown,
+                (Some(answer), _) => Verdict::of_status(answer.status.as_u16()),
+                (None, _) => Verdict::Failure,
+            };
+            let retry_after = observation.as_ref().and_then(|seen| seen.retry_after);
+            let report = Report {
+                verdict,
+                took,
+                retry_after: retry_after.map(Duration::from_secs),
+            };
+            if let Some(transition) = flight.permit.report(report, At::instant(), jitter()) {
+                flight.at.transition(&transition);
+            }
+            AttemptFinished {
+                at: &flight.at.metrics,
+                kind: flight.kind,
+                result: exchanged.failure.map_or("answered", phase),
+                took,
+                sent: match exchanged.evidence.sent() {
+                    crate::upstream::Sent::No => "not_sent",
+                    crate::upstream::Sent::Maybe => "unknown",
+                },
+                bytes_sent: exchanged.evidence.bytes_sent,
+                status: exchanged.evidence.status,
+                note: &exchanged.evidence.note,
+                trace: None,
+            }
+            .emit();
+            return Landed {
+                n,
+                result: Ok(Box::new(Report_ {
+                    finding,
+                    evidence: exchanged.evidence,
+                    observation,
+                    answer: exchanged.answer,
+                })),
+            };
+        }
+    }
+
+    /// The request for the wire. `Err` is why there is none: nothing was sent then.
+    async fn written(self: &Rc<Self>, flight: &mut Flight) -> Result<Outgoing, &'static str> {
+        if let Payload::Own(outgoing) = &flight.payload {
+            return Ok(Outgoing::clone(outgoing));
+        }
+        match flight.at.gateway.authentication(&flight.account) {
+            Ok(Auth::Static) => {}
+            Ok(Auth::Token { .. }) => {
+                flight.account.token = Some(self.token(&flight.at).await.ok_or("no_access_token")?);
+            }
+            Err(refusal) => return Err(refusal.label()),
+        }
+        let gateway = flight.at.gateway;
+        match &flight.payload {
+            Payload::Own(outgoing) => Ok(Outgoing::clone(outgoing)),
+            Payload::Written(request) => gateway
+                .encode(request, &flight.account)
+                .map_err(|refusal| refusal.label()),
+            Payload::Fence(earlier) => gateway.fence(earlier, &flight.account).ok_or("no_fence"),
+            Payload::Lookup(earlier) => gateway.lookup(earlier, &flight.account).ok_or("no_lookup"),
+        }
+    }
+}
+
+/// The word of a phase in metrics.
+fn phase(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Dns => "dns",
+        Failure::Connect => "connect",
+        Failure::Tls => "tls",
+        Failure::Pool => "pool",
+        Failure::Connection => "connection",
+        Failure::HeaderTimeout => "header_timeout",
+        Failure::BodyTimeout => "body_timeout",
+        Failure::Deadline => "deadline",
+        Failure::RequestBody => "request_body",
+        Failure::TooLarge => "too_large",
+        Failure::EarlyAnswer => "early_answer",
+        Failure::Unacknowledged => "unacknowledged",
+        Failure::Withdrawn => "withdrawn",
+        Failure::Internal => "internal",
+    }
+}

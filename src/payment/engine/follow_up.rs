@@ -1,0 +1,395 @@
+//! Captures, voids, refunds and looks at payments: the id leads to the owner.
+//!
+//! An id that the ledger does not know, or whose payment is the application's own gateway's, is forwarded untouched: that
+//! gateway knows best. What was taken elsewhere is translated and goes to the owner, and never anywhere else; looks at it
+//! are answered from the ledger.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::super::core::{FollowUpVerdict, Impossible, State, What};
+use super::actor::{Actor, Lost, key_reused};
+use super::answer::{Told, own_error, put};
+use super::dossier::{Note, refund_told};
+use super::entry::{Asked, Handled, LOCAL};
+use super::{Desk, Message, Route};
+use crate::gateway::canonical::{Answer, ObjectKind, Operation, Request, Status, Target};
+use crate::gateway::{Head, Leg, OwnError, Reply};
+use crate::ledger::keys::Purpose;
+use crate::ledger::rows::Scope;
+
+/// A follow-up on its way to its payment.
+pub(crate) struct FollowUp {
+    operation: Operation,
+    request: Request,
+    /// Names it: the keyed hash of its idempotency key, or something that nobody says twice.
+    name: String,
+    head: Head,
+    body: Bytes,
+    /// What the id that was named is: `payment`, `charge`, `refund:3`.
+    kind: String,
+    reply: oneshot::Sender<Told>,
+}
+
+/// Who waits for a follow-up.
+pub(super) struct Waiting {
+    name: String,
+    operation: Operation,
+    head: Head,
+    body: Bytes,
+    reply: oneshot::Sender<Told>,
+}
+
+const FORWARD: Handled = Handled::Forward {
+    unavailable: None,
+    authorization: None,
+};
+
+/// Handles a follow-up.
+pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) -> Handled {
+    let dialect = route.dialect();
+    let none = std::collections::BTreeMap::new();
+    let settings = route.own().map_or(&none, |own| &own.config.settings);
+    let parsed = dialect.parse(&asked.recognised, &asked.head, &asked.body, settings);
+    // Even a request that cannot be understood is about the object in its path.
+    let ids = match &parsed {
+        Ok(request) => ids(request),
+        Err(_) => asked.recognised.object.iter().cloned().collect(),
+    };
+    let mut found = None;
+    for id in ids {
+        let scope = Scope::Application {
+            tenant: LOCAL.to_owned(),
+            dialect: dialect.dialect().name().to_owned(),
+        };
+        match desk.engine.ledger.by_id(scope, id).await {
+            Ok(Some(known)) => {
+                found = Some(known);
+                break;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "an id could not be looked up"),
+        }
+    }
+    let Some((payment, kind)) = found else { return FORWARD };
+    let owner = serde_json::from_str::<State>(&payment.folded).ok().and_then(|state| {
+        let winner = state
+            .winner
+            .and_then(|n| state.attempt(n))
+            .or_else(|| state.pays().next_back().map(|(_, a)| a))?;
+        state.gateway_of(winner).map(|planned| planned.native)
+    });
+    if owner.unwrap_or(true) {
+        return FORWARD;
+    }
+    let request = match parsed {
+        Ok(request) => request,
+        Err(refusal) => {
+            let error = OwnError {
+                status: StatusCode::BAD_REQUEST,
+                code: refusal.label(),
+                message: format!("The payment was taken by another gateway, which cannot do this: {refusal}."),
+                retry: false,
+            };
+            return Handled::Answered(own_error(route, &asked.head, &error, "follow_up_refused"));
+        }
+    };
+    let key = dialect.idempotency_key(&asked.head, &asked.body).ok().flatten();
+    let name = match key {
+        Some(key) => {
+            let parts: [&[u8]; 4] = [LOCAL.as_bytes(), route.name().as_bytes(), b"follow-up", key.as_bytes()];
+            let hash = desk.engine.ledger.keys().hash(Purpose::IdempotencyKey, &parts);
+            hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        }
+        // Without a key a repeat is another request, as it would be at the gateway.
+        None => format!("once-{}", uuid::Uuid::new_v4().simple()),
+    };
+    let (reply, answer) = oneshot::channel();
+    let head = asked.head.clone();
+    let follow_up = FollowUp {
+        operation: asked.recognised.operation,
+        request,
+        name,
+        head: asked.head,
+        body: asked.body,
+        kind,
+        reply,
+    };
+    desk.engine
+        .send(payment.id, Message::FollowUp(Box::new(follow_up)))
+        .await;
+    match answer.await {
+        Ok(told) => Handled::Answered(told),
+        Err(_) => Handled::Answered(Told::lost(route, &head)),
+    }
+}
+
+/// The ids by which a request names its payment.
+fn ids(request: &Request) -> Vec<String> {
+    let of = |target: &Target| {
+        [&target.payment, &target.charge, &target.authorization]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    };
+    match request {
+        Request::Pay(pay) => pay.confirms.iter().cloned().collect(),
+        Request::Capture { target, .. }
+        | Request::Void { target, .. }
+        | Request::Refund { target, .. }
+        | Request::Retrieve { target } => of(target),
+        Request::RetrieveRefund { refund } => vec![refund.clone()],
+        Request::List(filter) => filter.refunds_of.iter().cloned().collect(),
+    }
+}
+
+/// Takes a follow-up in.
+pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost> {
+    let FollowUp {
+        operation,
+        mut request,
+        name,
+        head,
+        body,
+        kind,
+        reply,
+    } = asked;
+    let dialect = actor.route.dialect();
+    if let Err(refusal) = request.in_currency(dialect.dialect(), actor.dossier.currency()) {
+        let error = OwnError {
+            status: StatusCode::BAD_REQUEST,
+            code: refusal.label(),
+            message: refusal.to_string(),
+            retry: false,
+        };
+        let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
+        return Ok(());
+    }
+    let now = actor.desk.engine().now();
+    let (leg, amount, note) = match request {
+        Request::Capture { amount, .. } => (Leg::Capture, amount, Note::default()),
+        Request::Void { reason, .. } => (
+            Leg::Void,
+            None,
+            Note {
+                reason,
+                ..Note::default()
+            },
+        ),
+        Request::Refund {
+            amount,
+            reason,
+            reference,
+            metadata,
+            ..
+        } => (
+            Leg::Refund,
+            amount,
+            Note {
+                reason,
+                reference,
+                metadata,
+                created: now,
+            },
+        ),
+        Request::Retrieve { .. } | Request::RetrieveRefund { .. } | Request::List(_) | Request::Pay(_) => {
+            let _ = reply.send(actor.shown(operation, &kind, &head, &body));
+            return Ok(());
+        }
+    };
+    actor.asking.push(Waiting {
+        name: name.clone(),
+        operation,
+        head,
+        body,
+        reply,
+    });
+    // The note is for the attempt that the core is about to plan; where it plans none, there is nothing to note.
+    let n = actor.state.last().saturating_add(1);
+    actor.note(n, note);
+    let what = What::FollowUp {
+        request: Some(name),
+        leg,
+        amount,
+    };
+    let done = actor.take(what).await;
+    if actor.state.last() < n {
+        actor.dossier.notes.remove(&n);
+    }
+    done
+}
+
+/// Answers whoever asked for it.
+pub(super) fn answer(actor: &mut Actor, name: Option<&str>, verdict: FollowUpVerdict) {
+    let mut rest = Vec::new();
+    for waiting in std::mem::take(&mut actor.asking) {
+        if Some(waiting.name.as_str()) == name {
+            let told = actor.follow_up_told(&waiting, verdict);
+            let _ = waiting.reply.send(told);
+        } else {
+            rest.push(waiting);
+        }
+    }
+    actor.asking = rest;
+}
+
+impl Actor {
+    /// The id that the application knows a refund by.
+    fn refund_id(&self, n: u16) -> String {
+        self.desk.engine().refund_id(self.route.dialect(), self.payment, n)
+    }
+
+    /// The payment as it is now.
+    fn present(&self) -> crate::gateway::canonical::View {
+        let n = self
+            .state
+            .winner
+            .or_else(|| self.state.pays().next_back().map(|(n, _)| n));
+        let mut view = self.dossier.view(&self.state, n, None);
+        view.refunds = self.dossier.refunds(&self.state, |n| self.refund_id(n));
+        view
+    }
+
+    /// Answers a look at the payment or at its refunds.
+    fn shown(&self, operation: Operation, kind: &str, head: &Head, body: &[u8]) -> Told {
+        let view = Box::new(self.present());
+        let refund = kind.strip_prefix("refund:").and_then(|n| n.parse::<u16>().ok());
+        let answer = match operation {
+            Operation::List => Answer::Refunds(view.clone(), view.refunds.clone()),
+            Operation::RetrieveRefund => {
+                let id = refund.map(|n| self.refund_id(n));
+                match view
+                    .refunds
+                    .iter()
+                    .find(|refund| Some(&refund.id) == id.as_ref())
+                    .cloned()
+                {
+                    Some(refund) => Answer::Refund(view, refund),
+                    None => Answer::Refunds(view.clone(), view.refunds.clone()),
+                }
+            }
+            _ if view.status == Status::Declined => match self.state.winner {
+                Some(_) => Answer::Payment(Operation::Retrieve, view),
+                None => Answer::Payment(Operation::Retrieve, view),
+            },
+            _ => Answer::Payment(Operation::Retrieve, view),
+        };
+        self.named(self.route.dialect().render(&answer, head, body), "shown")
+    }
+
+    fn follow_up_told(&self, waiting: &Waiting, verdict: FollowUpVerdict) -> Told {
+        let dialect = self.route.dialect();
+        let (head, body) = (&waiting.head, &waiting.body);
+        let error = |status, code, message: &str, outcome| {
+            let error = OwnError {
+                status,
+                code,
+                message: message.to_owned(),
+                retry: false,
+            };
+            let mut reply = dialect.render_error(&error, head);
+            put(reply.headers_mut(), "sentinel-outcome", outcome);
+            self.named(reply, outcome)
+        };
+        match verdict {
+            FollowUpVerdict::Done { n } | FollowUpVerdict::Accepted { n } => {
+                let accepted = matches!(verdict, FollowUpVerdict::Accepted { .. });
+                let mut view = Box::new(self.present());
+                // Asked for, and not done yet: honest, and no failure.
+                if accepted && waiting.operation == Operation::Capture {
+                    view.status = Status::Processing;
+                }
+                if accepted && waiting.operation == Operation::Void {
+                    view.status = Status::Voided;
+                    view.voided_at = Some(self.desk.engine().now());
+                }
+                let answer = match waiting.operation {
+                    Operation::Refund => {
+                        let amount = self.state.attempt(n).and_then(|attempt| attempt.amount);
+                        let refund = self.dossier.refund(n, amount, refund_told(verdict), self.refund_id(n));
+                        Answer::Refund(view, refund)
+                    }
+                    operation => Answer::Payment(operation, view),
+                };
+                let outcome = if accepted { "accepted" } else { "done" };
+                self.named(dialect.render(&answer, head, body), outcome)
+            }
+            FollowUpVerdict::Refused { .. } => error(
+                StatusCode::BAD_REQUEST,
+                "follow_up_refused",
+                "The gateway that has the payment refused this.",
+                "rejected",
+            ),
+            FollowUpVerdict::NotSent { .. } => error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "gateway_unavailable",
+                "The gateway that has the payment cannot be reached; nothing was done. Send it again.",
+                "not_sent",
+            ),
+            FollowUpVerdict::InDoubt { .. } => {
+                let answer = Answer::InDoubt {
+                    payment: self.payment.to_string(),
+                    running: true,
+                    view: None,
+                };
+                let mut reply = dialect.render(&answer, head, body);
+                put(reply.headers_mut(), "sentinel-outcome", "unknown");
+                self.named(reply, "in_doubt")
+            }
+            FollowUpVerdict::Impossible(Impossible::KeyReused) => {
+                let mut told = own_error(&self.route, head, &key_reused(), "key_reused");
+                put(told.reply.headers_mut(), "sentinel-payment", &self.payment.to_string());
+                told
+            }
+            FollowUpVerdict::Impossible(reason) => {
+                let (code, message) = match reason {
+                    Impossible::NoEffect => ("no_effect", "The payment was not made: there is nothing to act on."),
+                    Impossible::InDoubt => ("payment_in_doubt", "The payment itself is still being found out about."),
+                    Impossible::TooMuch => ("amount_too_large", "This is more than is left of the payment."),
+                    Impossible::KeyReused | Impossible::WrongState => {
+                        ("wrong_state", "The payment is in a state that does not allow this.")
+                    }
+                    Impossible::Held => ("payment_held", "A person is looking at the payment."),
+                };
+                error(StatusCode::BAD_REQUEST, code, message, "not_sent")
+            }
+        }
+    }
+
+    fn named(&self, mut reply: Reply, outcome: &'static str) -> Told {
+        let n = self
+            .state
+            .winner
+            .or_else(|| self.state.pays().next_back().map(|(n, _)| n));
+        let gateway = n.and_then(|n| self.at(n)).map(|at| at.config.name.clone());
+        let headers = reply.headers_mut();
+        put(headers, "sentinel-payment", &self.payment.to_string());
+        if let Some(gateway) = &gateway {
+            put(headers, "sentinel-gateway", gateway);
+            put(headers, "proxy-status", &format!("sentinel; next-hop=\"{gateway}\""));
+        }
+        Told {
+            reply,
+            outcome,
+            gateway,
+        }
+    }
+}
+
+impl super::Engine {
+    /// The id of a refund as the application knows it: a function of the payment and the attempt.
+    pub(super) fn refund_id(&self, dialect: &dyn crate::gateway::Gateway, payment: uuid::Uuid, n: u16) -> String {
+        let bytes = self
+            .ledger
+            .keys()
+            .derive(&[b"minted refund", payment.as_bytes(), &n.to_be_bytes()]);
+        let mut seed = [0; 16];
+        seed.copy_from_slice(&bytes[..16]);
+        dialect.mint(ObjectKind::Refund, &seed)
+    }
+}

@@ -1,0 +1,195 @@
+//! Which gateways a payment may be taken at, in which order.
+//!
+//! The route gives the order. A gateway stays in the plan when it can carry the very payment: the request is encoded for
+//! it on trial, so that capability, currency, amount and instrument are judged by the adapter itself, before anything was
+//! promised. What is refused is left out with its reason. The plan is pinned in the first record and never changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use super::super::core::{Intent, KeyKind, Plan, PlannedGateway, Policy, Undelivered};
+use super::{At, Engine, Route, instruments};
+use crate::config::model::{self, Dialect, Mode};
+use crate::gateway::canonical::{CaptureMode, EarlierAttempt, Instrument, Operation, Pay, Refusal, Request};
+use crate::gateway::{AccessToken, Account, FenceStrength};
+
+/// A plan, and what is charged at each gateway that is not the application's own.
+pub(super) struct Planned {
+    pub plan: Plan,
+    pub tokens: BTreeMap<String, Instrument>,
+}
+
+/// Plans a payment. `Err` is why it cannot be taken anywhere but at the application's own gateway.
+pub(super) async fn plan(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    pay: &Pay,
+    alternates: &[HeaderValue],
+    key: KeyKind,
+) -> Result<Planned, Refusal> {
+    let failover = route.failover();
+    let intent = match pay.capture {
+        CaptureMode::Automatic => Intent::Sale,
+        CaptureMode::Manual => Intent::Authorize,
+    };
+    if let Some(name) = pay.unportable.first() {
+        return Err(Refusal::Parameter(name.clone()));
+    }
+    let sources = instruments::Sources::new(engine, route, pay, alternates);
+    let mut mode = failover.mode;
+    let mut gateways = Vec::new();
+    let mut tokens = BTreeMap::new();
+    let mut first_refusal = None;
+    for at in route.gateways() {
+        if at.native {
+            // Gated, a sale is asked for as a hold; where that cannot be written, the payment is made the plain way.
+            let gated = mode == Mode::Gated && intent == Intent::Sale;
+            if gated && trial(at, &held(pay)).is_err() {
+                mode = Mode::Fence;
+            }
+            gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
+            continue;
+        }
+        let tried = async {
+            let instrument = sources.at(at).await?;
+            let translated = translated(pay, instrument.clone());
+            let asked = match mode {
+                Mode::Gated => held(&translated),
+                _ => translated,
+            };
+            trial(at, &asked)?;
+            Ok::<_, Refusal>(instrument)
+        };
+        match tried.await {
+            Ok(instrument) => {
+                if let Some(instrument) = instrument {
+                    tokens.insert(at.config.name.clone(), instrument);
+                }
+                gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
+            }
+            Err(refusal) => {
+                tracing::debug!(
+                    route = route.name(),
+                    gateway = at.config.name,
+                    reason = refusal.label(),
+                    "left out of the plan"
+                );
+                first_refusal.get_or_insert(refusal);
+            }
+        }
+    }
+    let others = gateways.iter().filter(|gateway| !gateway.native).count();
+    if others == 0 {
+        return Err(first_refusal.unwrap_or(Refusal::NoPortableInstrument));
+    }
+    let plan = Plan {
+        mode,
+        intent,
+        amount: pay.amount,
+        gateways,
+        policy: policy(failover, key),
+    };
+    Ok(Planned { plan, tokens })
+}
+
+/// The payment as another gateway is asked for it: ids of the application's own gateway mean nothing there.
+pub(super) fn translated(pay: &Pay, instrument: Option<Instrument>) -> Pay {
+    let mut pay = pay.clone();
+    pay.instrument = instrument;
+    pay.customer = None;
+    pay.confirms = None;
+    pay.operation = match pay.capture {
+        CaptureMode::Automatic => Operation::Sale,
+        CaptureMode::Manual => Operation::Authorize,
+    };
+    pay.metadata.retain(|key, _| !key.starts_with(instruments::METADATA));
+    pay
+}
+
+/// The same payment as a hold.
+pub(super) fn held(pay: &Pay) -> Pay {
+    Pay {
+        capture: CaptureMode::Manual,
+        operation: Operation::Authorize,
+        ..pay.clone()
+    }
+}
+
+/// Whether the adapter can write it.
+fn trial(at: &At, pay: &Pay) -> Result<(), Refusal> {
+    let account = trial_account(at);
+    if !at.has_credentials() {
+        return Err(Refusal::Account("credentials".to_owned()));
+    }
+    at.gateway
+        .encode(&Request::Pay(Box::new(pay.clone())), &account)
+        .map(|_| ())
+}
+
+fn trial_account(at: &At) -> Account {
+    let mut account = at.account("trial".to_owned(), "trial".to_owned());
+    account.token = Some(AccessToken {
+        value: Zeroizing::new("trial".to_owned()),
+        expires_in: 0,
+    });
+    account
+}
+
+/// The facts about a gateway that the payment's decisions rest on. What it can be asked is found out by writing the
+/// question: an adapter may have a fence for holds and none for sales, or no way to look anything up.
+fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGateway {
+    let capabilities = at.gateway.capabilities();
+    let account = trial_account(at);
+    let automatic = pay.capture == CaptureMode::Automatic && mode != Mode::Gated;
+    let earlier = EarlierAttempt {
+        idempotency_key: Some("trial".to_owned()),
+        reference: Some("trial".to_owned()),
+        object: pay.confirms.clone().filter(|_| at.native),
+        amount: pay.amount,
+        automatic_capture: automatic,
+        ..EarlierAttempt::default()
+    };
+    let fences = at.has_credentials() && at.gateway.fence(&earlier, &account).is_some();
+    let found = EarlierAttempt {
+        object: Some("trial".to_owned()),
+        charge: Some("trial".to_owned()),
+        ..earlier.clone()
+    };
+    let looks_up = [&earlier, &found]
+        .into_iter()
+        .any(|earlier| at.gateway.lookup(earlier, &account).is_some());
+    // What can be ended only once its id is known is not fenced: an attempt whose answer was lost has no id.
+    let fence = match fences {
+        true => believed,
+        false => believed.min(FenceStrength::F1),
+    };
+    let planned = PlannedGateway::new(at.config.name.clone(), capabilities, fence);
+    PlannedGateway {
+        lookup: looks_up && at.has_credentials(),
+        // A declined Stripe intent can be confirmed again from the browser that has its secret.
+        declines_stay_open: at.native && at.config.dialect == Dialect::Stripe,
+        native: at.native,
+        ..planned
+    }
+}
+
+fn policy(failover: &model::Failover, key: KeyKind) -> Policy {
+    let quiescent = failover.assume_quiescent_after.map(|after| after.as_secs());
+    Policy {
+        key,
+        soft_decline: failover.on_soft_decline,
+        gateway_decline: failover.on_gateway_decline,
+        account_fault: failover.on_account_fault,
+        decline_failovers: failover.max_declines,
+        same_gateway_retries: failover.same_gateway_retries,
+        fence_before_secondary: failover.fence_before_secondary,
+        assume_quiescent_after: quiescent.map(|after| u32::try_from(after).unwrap_or(u32::MAX)),
+        undelivered: match failover.undelivered {
+            model::Undelivered::Keep => Undelivered::Keep,
+            model::Undelivered::Void => Undelivered::Void,
+        },
+    }
+}

@@ -1,0 +1,199 @@
+//! What a payment needs of a configured route.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::core::Wire as Trust;
+use crate::config::model::{self, Dialect, Failover, GatewayConfig, Mode};
+use crate::gateway::{self, Account, Gateway};
+use crate::resilience::breaker::{Breaker, Transition};
+use crate::telemetry::event::BreakerChanged;
+use crate::telemetry::{GatewayMetrics, RouteMetrics};
+
+/// A route that payments can be taken on.
+pub struct Route {
+    config: Arc<model::Route>,
+    dialect: &'static dyn Gateway,
+    gateways: Vec<At>,
+    metrics: Arc<RouteMetrics>,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route")
+            .field("name", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One gateway of a route.
+#[derive(Clone)]
+pub struct At {
+    /// Its configuration.
+    pub config: Arc<GatewayConfig>,
+    /// Its API.
+    pub gateway: &'static dyn Gateway,
+    /// The breaker towards it.
+    pub breaker: Arc<Breaker>,
+    /// Metrics.
+    pub metrics: Arc<GatewayMetrics>,
+    /// Whether the application speaks to this very account: its dialect, and the first of the route.
+    pub native: bool,
+}
+
+impl std::fmt::Debug for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("At")
+            .field("gateway", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    /// The payment side of a route; `None` where failover is off, where no second gateway is, or where Sentinel does not
+    /// translate the dialect. Such a route is forwarded, and costs nothing here. Gateways whose dialect Sentinel does not
+    /// write are left out.
+    pub fn new(
+        config: &Arc<model::Route>,
+        gateways: impl IntoIterator<Item = (Arc<GatewayConfig>, Arc<Breaker>)>,
+        metrics: &Arc<RouteMetrics>,
+    ) -> Option<Arc<Self>> {
+        if config.failover.mode == Mode::Off {
+            return None;
+        }
+        let dialect = gateway::for_dialect(config.dialect)?;
+        let gateways: Vec<At> = gateways
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, (gateway, breaker))| {
+                Some(At {
+                    gateway: gateway::for_dialect(gateway.dialect)?,
+                    native: index == 0 && gateway.dialect == config.dialect,
+                    metrics: metrics.gateway(&gateway.name),
+                    config: gateway,
+                    breaker,
+                })
+            })
+            .collect();
+        if gateways.len() < 2 {
+            return None;
+        }
+        Some(Arc::new(Self {
+            config: Arc::clone(config),
+            dialect,
+            gateways,
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Its failover settings.
+    pub fn failover(&self) -> &Failover {
+        &self.config.failover
+    }
+
+    /// The API that the application speaks.
+    pub fn dialect(&self) -> &'static dyn Gateway {
+        self.dialect
+    }
+
+    /// Its gateways, the application's own first.
+    pub fn gateways(&self) -> &[At] {
+        &self.gateways
+    }
+
+    /// The gateway of a name.
+    pub fn at(&self, name: &str) -> Option<&At> {
+        self.gateways.iter().find(|at| at.config.name == name)
+    }
+
+    /// The application's own gateway, when it is on the route.
+    pub fn own(&self) -> Option<&At> {
+        self.gateways.first().filter(|at| at.native)
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &Arc<RouteMetrics> {
+        &self.metrics
+    }
+
+    /// Whether the operation is one that the engine looks at.
+    pub fn recognises(&self, method: &http::Method, path: &str) -> Option<gateway::Recognised> {
+        let recognised = self.dialect.recognise(method, path);
+        (recognised.operation != gateway::canonical::Operation::Opaque).then_some(recognised)
+    }
+}
+
+impl At {
+    /// What an adapter is told of this account, for one attempt.
+    pub fn account(&self, idempotency_key: String, reference: String) -> Account {
+        Account {
+            gateway: self.config.name.clone(),
+            credentials: self.config.credentials.clone(),
+            idempotency_key,
+            reference,
+            settings: self.config.settings.clone(),
+            token: None,
+        }
+    }
+
+    /// Whether Sentinel can make requests of its own here.
+    pub fn has_credentials(&self) -> bool {
+        !self.config.credentials.is_empty()
+    }
+
+    /// What is known of its wire.
+    pub fn trust(&self) -> Trust {
+        Trust {
+            // Every dialect's requests are JSON or forms of a declared length.
+            atomic_body: true,
+            // Whoever ends HTTP/2 in front of a gateway may say "refused" of what it had passed on already.
+            trust_h2_refusal: false,
+        }
+    }
+
+    /// The account that saved tokens are bound to, as the configuration names it.
+    pub fn vault(&self) -> &str {
+        let credentials = &self.config.credentials;
+        let name = match self.config.dialect {
+            Dialect::Adyen => "merchant_account",
+            Dialect::Braintree => "merchant_id",
+            Dialect::Square => "location_id",
+            Dialect::Paypal => "client_id",
+            Dialect::Razorpay => "key_id",
+            Dialect::Stripe | Dialect::Custom => "account",
+        };
+        let setting = self.config.settings.get("account").map(String::as_str);
+        setting.or_else(|| credentials.get(name)).unwrap_or(&self.config.name)
+    }
+
+    /// Tells of a breaker's change.
+    pub(super) fn transition(&self, transition: &Transition) {
+        BreakerChanged {
+            at: &self.metrics,
+            from: transition.from.name(),
+            to: transition.to.name(),
+            reason: transition.reason.name(),
+            level: transition.to.gauge(),
+            open_for: transition.open_for,
+            note: transition.note.as_deref(),
+        }
+        .emit();
+    }
+
+    /// Whether the breaker would let a payment through now, without asking it to.
+    pub(super) fn closed(&self) -> bool {
+        use crate::resilience::breaker::State;
+        matches!(self.breaker.state(), State::Closed | State::ForcedClosed)
+    }
+
+    /// Now, for the breaker.
+    pub(super) fn instant() -> Instant {
+        Instant::now()
+    }
+}

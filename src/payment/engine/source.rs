@@ -1,0 +1,75 @@
+//! What names a payment, and the keyed hash that the ledger knows it by.
+
+use uuid::Uuid;
+
+use super::super::core::KeyKind;
+use super::entry::LOCAL;
+use crate::gateway::canonical::Pay;
+use crate::ledger::keys::{Keys, Purpose};
+
+/// What names a payment.
+pub(super) enum KeySource {
+    /// The application's idempotency key.
+    Application {
+        /// The request's method.
+        method: String,
+        /// The key.
+        key: String,
+        /// The path, where the gateway keeps keys for each kind of call apart.
+        path: Option<String>,
+    },
+    /// The order in the request: reference, amount, currency and payer.
+    Natural(Vec<String>),
+    /// Nothing: a repeat is a new payment.
+    None,
+}
+
+impl KeySource {
+    /// The order that a request names; `None` when it names none.
+    pub fn natural(pay: &Pay) -> Option<Self> {
+        let reference = pay.reference.clone()?;
+        let amount = pay.amount?;
+        let payer = [&pay.customer, &pay.buyer.email, &pay.buyer.phone];
+        let payer = payer.into_iter().flatten().next().cloned().unwrap_or_default();
+        Some(Self::Natural(vec![
+            reference,
+            amount.units.to_string(),
+            amount.currency.code().to_owned(),
+            payer,
+        ]))
+    }
+
+    /// The kind of key.
+    pub fn kind(&self) -> KeyKind {
+        match self {
+            Self::Application { .. } => KeyKind::Application,
+            Self::Natural(_) => KeyKind::Natural,
+            Self::None => KeyKind::None,
+        }
+    }
+
+    /// The keyed hash under which the ledger knows the payment. `generation` counts the payments that one order had
+    /// before: declined ones, and such as are older than the route's window.
+    pub fn hash(&self, keys: &Keys, route: &str, payment: Uuid, generation: u32) -> [u8; 32] {
+        let generation = generation.to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![LOCAL.as_bytes(), route.as_bytes()];
+        match self {
+            Self::Application { method, key, path } => {
+                parts.push(b"application");
+                parts.push(method.as_bytes());
+                parts.push(key.as_bytes());
+                parts.push(path.as_deref().unwrap_or_default().as_bytes());
+            }
+            Self::Natural(order) => {
+                parts.push(b"natural");
+                parts.extend(order.iter().map(String::as_bytes));
+                parts.push(&generation);
+            }
+            Self::None => {
+                parts.push(b"none");
+                parts.push(payment.as_bytes());
+            }
+        }
+        keys.hash(Purpose::IdempotencyKey, &parts)
+    }
+}

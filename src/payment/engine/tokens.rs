@@ -1,0 +1,60 @@
+//! Access tokens of gateways that want one fetched first: kept until shortly before they expire, shared by all workers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::time::Instant;
+
+use super::{At, Desk};
+use crate::gateway::{AccessToken, Auth};
+
+/// A token is fetched anew this long before it expires.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long fetching one may take: no more than a fraction of an attempt.
+const FETCH: Duration = Duration::from_secs(5);
+
+/// Tokens by gateway. A token belongs to the credentials it was fetched with; others mean another entry.
+#[derive(Default)]
+pub(super) struct Tokens {
+    kept: DashMap<String, (AccessToken, Instant, crate::config::model::Credentials)>,
+}
+
+impl Tokens {
+    fn get(&self, at: &At) -> Option<AccessToken> {
+        let kept = self.kept.get(&at.config.name)?;
+        let (token, until, credentials) = kept.value();
+        (Instant::now() < *until && *credentials == at.config.credentials).then(|| token.clone())
+    }
+
+    fn keep(&self, at: &At, token: &AccessToken) {
+        let good = Duration::from_secs(token.expires_in).saturating_sub(MARGIN);
+        let entry = (token.clone(), Instant::now() + good, at.config.credentials.clone());
+        self.kept.insert(at.config.name.clone(), entry);
+    }
+
+    /// Forgets a token that the gateway refused.
+    pub fn forget(&self, at: &At) {
+        self.kept.remove(&at.config.name);
+    }
+}
+
+impl Desk {
+    /// A token for an account; `None` where none can be had. The request moves no money.
+    pub(super) async fn token(self: &Rc<Self>, at: &At) -> Option<AccessToken> {
+        if let Some(token) = self.engine.tokens.get(at) {
+            return Some(token);
+        }
+        let account = at.account(String::new(), String::new());
+        let Ok(Auth::Token { request }) = at.gateway.authentication(&account) else {
+            return None;
+        };
+        let exchanged = self
+            .wire
+            .exchange(&at.config, request, FETCH, false, async || true)
+            .await;
+        let token = at.gateway.read_token(&exchanged.answer?)?;
+        self.engine.tokens.keep(at, &token);
+        Some(token)
+    }
+}

@@ -1,0 +1,3 @@
+//! Payments through the real binary: taken by the own gateway, taken elsewhere, replayed, refused, in doubt.
+
+mod failover;
