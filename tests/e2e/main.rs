@@ -7,6 +7,7 @@ mod admin;
 mod config;
 mod contract;
 mod deployment;
+mod evidence;
 mod forwarding;
 mod framing;
 mod payments;
