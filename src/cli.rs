@@ -135,7 +135,7 @@ fn answer(result: Result<(), operator::AccessError>) -> ExitCode {
 
 fn print_problems(problems: &[Problem]) -> ExitCode {
     for problem in problems {
-        eprintln!("{problem}");
+        eprintln!("{problem:#}");
     }
     ExitCode::from(CONFIG)
 }

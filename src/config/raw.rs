@@ -1,7 +1,9 @@
-//! The file as it is typed. Every field has the name that stands in the file; unknown names are refused.
+//! The file as it is typed. Every field has the name that stands in the file. The JSON Schema is made from these types,
+//! their comments included, and the file's shape is checked by that schema ([`super::shape`]).
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::model::{Dialect, KeyPolicy, Mode, Protocol, Undelivered};
@@ -11,6 +13,17 @@ use super::model::{Dialect, KeyPolicy, Mode, Protocol, Undelivered};
 #[serde(transparent)]
 pub struct Secret(pub String);
 
+impl JsonSchema for Secret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+
+    /// `writeOnly` is JSON Schema's word for what is never shown again.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[REDACTED]")
@@ -18,7 +31,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// One or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     /// One.
@@ -44,7 +57,7 @@ impl<T> OneOrMany<T> {
 }
 
 /// A whole file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Worker threads.
@@ -78,7 +91,7 @@ pub struct File {
 }
 
 /// Listeners that belong to no single route.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listeners {
     /// Path-prefixed gateways.
@@ -89,7 +102,7 @@ pub struct Listeners {
 }
 
 /// A listener: an address, or an address with TLS.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Listen {
     /// `127.0.0.1:8081`, in plaintext.
@@ -99,7 +112,7 @@ pub enum Listen {
 }
 
 /// A listener with TLS.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenTls {
     /// `127.0.0.1:8481`.
@@ -109,7 +122,7 @@ pub struct ListenTls {
 }
 
 /// The certificate that a listener shows.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Tls {
     /// The one that `sentinel ca` made.
@@ -119,7 +132,7 @@ pub enum Tls {
 }
 
 /// A certificate of Sentinel's own making.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Local {
     /// Made by `sentinel ca`.
@@ -127,7 +140,7 @@ pub enum Local {
 }
 
 /// A certificate chain and its key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// File of the chain, PEM, leaf first.
@@ -137,7 +150,7 @@ pub struct Identity {
 }
 
 /// The durable record of payments.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// The database file. Its directory must exist.
@@ -152,7 +165,7 @@ pub struct Ledger {
 }
 
 /// How long the ledger keeps what is settled.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     /// Sealed answers, for a repeat of the same key. Default 7d.
@@ -162,7 +175,7 @@ pub struct Retention {
 }
 
 /// A gateway account.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
     /// Its API.
@@ -191,7 +204,7 @@ pub struct Gateway {
     /// `sha256/...` of keys of which one must be in the chain; at least two, because gateways change theirs unannounced.
     #[serde(default)]
     pub pins: Vec<String>,
-    /// HTTP towards the gateway. Default `auto`.
+    /// HTTP towards the gateway. Default `h1`.
     pub protocol: Option<Protocol>,
     /// Fixed addresses instead of DNS.
     #[serde(default)]
@@ -207,7 +220,7 @@ pub struct Gateway {
 }
 
 /// How a merchant account captures.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Capture {
     /// At once.
@@ -217,7 +230,7 @@ pub enum Capture {
 }
 
 /// Credentials: those of the gateway's dialect, and no others.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// stripe: `sk_...` or a restricted key.
@@ -255,7 +268,7 @@ pub struct Credentials {
 }
 
 /// What webhooks are verified with.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// The signing secret (stripe `whsec_...`, adyen HMAC key in hex, square signature key, razorpay); two while one
@@ -269,7 +282,7 @@ pub struct Webhook {
 }
 
 /// Connections, for each worker.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Idle connections kept. Default 128.
@@ -287,7 +300,7 @@ pub struct Pool {
 }
 
 /// A route.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Unique name.
@@ -323,7 +336,7 @@ pub struct Route {
 }
 
 /// Failover.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Failover {
     /// How it is made safe. Default `fence`.
@@ -365,7 +378,7 @@ pub struct Failover {
 }
 
 /// Hedged reads.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hedge {
     /// The quantile of latency after which a GET is sent a second time: `p50` to `p99`, or `off`. Default `off`.
@@ -377,7 +390,7 @@ pub struct Hedge {
 }
 
 /// Circuit breaker.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Breaker")]
 pub struct Breaker {
@@ -393,7 +406,7 @@ pub struct Breaker {
 }
 
 /// Retries.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Retry")]
 pub struct Retry {
@@ -403,7 +416,7 @@ pub struct Retry {
 }
 
 /// Limits.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Limits")]
 pub struct Limits {
@@ -415,7 +428,7 @@ pub struct Limits {
 }
 
 /// Timeouts.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Timeouts")]
 pub struct Timeouts {
@@ -425,7 +438,7 @@ pub struct Timeouts {
 }
 
 /// Stopping.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Shutdown")]
 pub struct Shutdown {
@@ -435,7 +448,7 @@ pub struct Shutdown {
 }
 
 /// Logs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Log")]
 pub struct Log {
@@ -445,7 +458,7 @@ pub struct Log {
 }
 
 /// Limits of the process.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Admission")]
 pub struct Admission {
@@ -455,7 +468,7 @@ pub struct Admission {
 }
 
 /// Operators' access.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of model::Admin")]
 pub struct Admin {
@@ -465,7 +478,7 @@ pub struct Admin {
 }
 
 /// What leaves the process for those who watch it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// The collector, as in `http://127.0.0.1:4318`. Default: none, and then there are no spans.

@@ -2,48 +2,70 @@
 
 use std::time::Duration;
 
+/// Why a text is not what it should be. It never repeats the text, which may have come from the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// What it is not.
+    pub message: &'static str,
+    /// How it is written.
+    pub hint: &'static str,
+}
+
+const DURATION: Wrong = Wrong {
+    message: "is not a duration",
+    hint: "write a number and ms, s, m, h or d, as in 250ms or 5s",
+};
+const LONG: Wrong = Wrong {
+    message: "is longer than 400 days",
+    hint: "",
+};
+const SHARE: Wrong = Wrong {
+    message: "is not a share",
+    hint: "write a percentage between 0% and 100%, as in 50%",
+};
+const SIZE: Wrong = Wrong {
+    message: "is not a size",
+    hint: "write bytes, or a number and KiB, MiB or GiB, as in 1MiB",
+};
+const QUANTILE: Wrong = Wrong {
+    message: "is not a quantile",
+    hint: "write p50 to p99, or off",
+};
+
 /// `250ms`, `5s`, `2m`, `1h`, `7d`; `0` alone for none.
 ///
 /// # Errors
 /// What was expected.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
     let text = text.trim();
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let wrong = || format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in 250ms or 5s");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..split].parse().map_err(|_| wrong())?;
-    let millis = match &text[split..] {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        "d" => number.checked_mul(86_400_000),
-        _ => return Err(wrong()),
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or(DURATION)?;
+    let number: u64 = text[..split].parse().map_err(|_| DURATION)?;
+    let unit = match &text[split..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(DURATION),
     };
-    millis
-        .filter(|millis| *millis <= 400 * 86_400_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("{text:?} is longer than 400 days"))
+    let millis = number.checked_mul(unit).filter(|millis| *millis <= 400 * 86_400_000);
+    millis.map(Duration::from_millis).ok_or(LONG)
 }
 
 /// `50%`, as 0.5.
 ///
 /// # Errors
 /// What was expected.
-pub fn share(text: &str) -> Result<f64, String> {
-    let wrong = || format!("{text:?} is not a share: write a percentage between 0% and 100%, as in 50%");
-    let number: f64 = text
-        .trim()
-        .strip_suffix('%')
-        .ok_or_else(wrong)?
-        .parse()
-        .map_err(|_| wrong())?;
+pub fn share(text: &str) -> Result<f64, Wrong> {
+    let number = text.trim().strip_suffix('%').ok_or(SHARE)?;
+    let number: f64 = number.parse().map_err(|_| SHARE)?;
     if (0.0..=100.0).contains(&number) {
         Ok(number / 100.0)
     } else {
-        Err(wrong())
+        Err(SHARE)
     }
 }
 
@@ -51,35 +73,34 @@ pub fn share(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// What was expected.
-pub fn size(text: &str) -> Result<usize, String> {
+pub fn size(text: &str) -> Result<usize, Wrong> {
     let text = text.trim();
-    let wrong = || format!("{text:?} is not a size: write bytes, or a number and KiB, MiB or GiB, as in 1MiB");
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: usize = text[..split].parse().map_err(|_| wrong())?;
+    let number: usize = text[..split].parse().map_err(|_| SIZE)?;
     let factor = match &text[split..] {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(wrong()),
+        _ => return Err(SIZE),
     };
-    number.checked_mul(factor).ok_or_else(wrong)
+    number.checked_mul(factor).ok_or(SIZE)
 }
 
 /// `p95`, as 0.95; `off` for none.
 ///
 /// # Errors
 /// What was expected.
-pub fn quantile(text: &str) -> Result<Option<f64>, String> {
-    let wrong = || format!("{text:?} is not a quantile: write p50 to p99, or off");
+pub fn quantile(text: &str) -> Result<Option<f64>, Wrong> {
     if text == "off" {
         return Ok(None);
     }
-    let number: u32 = text.strip_prefix('p').ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
+    let number = text.strip_prefix('p').ok_or(QUANTILE)?;
+    let number: u32 = number.parse().map_err(|_| QUANTILE)?;
     if (50..=99).contains(&number) {
         Ok(Some(f64::from(number) / 100.0))
     } else {
-        Err(wrong())
+        Err(QUANTILE)
     }
 }
 

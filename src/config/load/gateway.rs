@@ -1,13 +1,14 @@
 //! Gateway accounts: endpoint, trust, credentials.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 
 use super::Reader;
 use crate::config::model::{Credentials, Dialect, Endpoint, GatewayConfig, Pin, Pool, Protocol, Secret, Webhook};
-use crate::config::{defaults, raw};
+use crate::config::{defaults, raw, units};
 
 /// The credentials without which Sentinel cannot make a request of its own.
 pub(super) fn needed(dialect: Dialect) -> &'static [&'static str] {
@@ -64,24 +65,27 @@ impl Reader<'_> {
             None => Credentials::default(),
             Some(typed) => self.credentials(&name, gateway.dialect, typed),
         };
-        let mut endpoint = match endpoint(&gateway.endpoint) {
-            Ok(endpoint) => endpoint,
-            Err(message) => {
-                self.problem(at("endpoint"), message);
-                return None;
+        // With a wrong address the rest is checked all the same.
+        let (mut endpoint, usable) = match endpoint(&gateway.endpoint) {
+            Ok(endpoint) => (endpoint, true),
+            Err(wrong) => {
+                self.hinted(at("endpoint"), wrong.message, wrong.hint);
+                (plain(true, "", 443, ""), false)
             }
         };
-        endpoint.roots = gateway
-            .roots
-            .and_then(|file| self.roots(&at("roots"), &file))
-            .map(Arc::new);
-        endpoint.client_certificate = gateway
-            .client_certificate
-            .and_then(|identity| self.identity(&at("client_certificate"), identity))
-            .map(Arc::new);
+        endpoint.roots = gateway.roots.and_then(|file| match self.files.roots(Path::new(&file)) {
+            Ok(roots) => Some(Arc::new(roots)),
+            Err(message) => {
+                self.problem(at("roots"), message);
+                None
+            }
+        });
+        endpoint.client_certificate = gateway.client_certificate.and_then(|raw::Identity { cert, key }| {
+            self.identity(&at("client_certificate"), Path::new(&cert), Path::new(&key))
+        });
         endpoint.pins = self.pins(&at("pins"), &gateway.pins);
         endpoint.protocol = gateway.protocol.unwrap_or(defaults::PROTOCOL);
-        if !endpoint.tls {
+        if usable && !endpoint.tls {
             for (field, set) in [
                 ("roots", endpoint.roots.is_some()),
                 ("client_certificate", endpoint.client_certificate.is_some()),
@@ -126,7 +130,7 @@ impl Reader<'_> {
                 "is more than pool.max_idle or pool.max_connections allow",
             );
         }
-        Some(GatewayConfig {
+        usable.then(|| GatewayConfig {
             name: name.clone(),
             dialect: gateway.dialect,
             endpoint,
@@ -163,7 +167,7 @@ impl Reader<'_> {
         let mut values = BTreeMap::new();
         for (field, value) in single {
             match value {
-                None if needed.contains(&field) => {
+                None if needed.contains(&field) && !self.broken(&here) => {
                     self.problem(here.clone(), format!("{} credentials need `{field}`", dialect.name()));
                 }
                 None => {}
@@ -182,9 +186,10 @@ impl Reader<'_> {
             }
             for (currency, value) in entries {
                 if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                    self.problem(
+                    self.hinted(
                         format!("{here}.{field}.{currency}"),
-                        "is not a currency: write its ISO 4217 code, as in USD",
+                        "is not a currency",
+                        "write its ISO 4217 code, as in USD",
                     );
                 }
                 values.insert(format!("{field}.{currency}"), value);
@@ -198,9 +203,10 @@ impl Reader<'_> {
             [] => "it reads none".to_owned(),
             known => format!("it reads {}", known.join(", ")),
         };
-        self.problem(
+        self.hinted(
             path,
-            format!("the {} dialect does not read this; {known}", dialect.name()),
+            format!("the {} dialect does not read this", dialect.name()),
+            known,
         );
     }
 
@@ -265,44 +271,63 @@ impl Reader<'_> {
                 .and_then(|bytes| bytes.try_into().ok());
             match pin {
                 Some(pin) => pins.push(Pin(pin)),
-                None => self.problem(
+                None => self.hinted(
                     format!("{path}[{index}]"),
-                    "is not a pin: write sha256/ and the base64 of the SHA-256 of the SubjectPublicKeyInfo",
+                    "is not a pin",
+                    "write sha256/ and the base64 of the SHA-256 of the SubjectPublicKeyInfo",
                 ),
             }
         }
         if !typed.is_empty() && typed.len() < defaults::MIN_PINS {
-            self.problem(
+            self.hinted(
                 path,
-                "one pin is an outage on the day the gateway changes its key: give two at least",
+                "one pin is an outage on the day the gateway changes its key",
+                "give two at least",
             );
         }
         pins
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let wrong = || format!("{text:?} is not an endpoint: write https://host, with :port and /base where needed");
-    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+const ENDPOINT: units::Wrong = units::Wrong {
+    message: "is not an endpoint",
+    hint: "write https://host, with :port and /base where needed",
+};
+const TOO_MUCH: units::Wrong = units::Wrong {
+    message: "must not hold credentials or a query",
+    hint: "credentials have their own fields",
+};
+
+fn endpoint(text: &str) -> Result<Endpoint, units::Wrong> {
+    let uri: http::Uri = text.parse().map_err(|_| ENDPOINT)?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
-        _ => return Err(wrong()),
+        _ => return Err(ENDPOINT),
     };
-    let authority = uri.authority().ok_or_else(wrong)?;
+    let authority = uri.authority().ok_or(ENDPOINT)?;
     if authority.as_str().contains('@') || uri.query().is_some() {
-        return Err("the endpoint must not hold credentials or a query".to_owned());
+        return Err(TOO_MUCH);
     }
-    Ok(Endpoint {
+    Ok(plain(
         tls,
-        host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-        base_path: uri.path().trim_end_matches('/').to_owned(),
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        uri.path().trim_end_matches('/'),
+    ))
+}
+
+fn plain(tls: bool, host: &str, port: u16, base_path: &str) -> Endpoint {
+    Endpoint {
+        tls,
+        host: host.to_owned(),
+        port,
+        base_path: base_path.to_owned(),
         roots: None,
         client_certificate: None,
         pins: Vec::new(),
         protocol: Protocol::default(),
         addresses: Vec::new(),
         allow_private: false,
-    })
+    }
 }

@@ -2,14 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Reader, nearest};
+use super::Reader;
+use crate::config::files::Part;
 use crate::config::model::{
-    Breaker, Failover, GatewayConfig, Hedge, Identity, Limits, Listen, Listeners, Mode, Retry, Route, Timeouts,
+    Breaker, Dialect, Failover, GatewayConfig, Hedge, Identity, Limits, Listen, Listeners, Mode, Retry, Route, Timeouts,
 };
-use crate::config::{defaults, raw, units};
+use crate::config::{defaults, nearest, raw, units};
+
+/// What a route may refer to.
+pub(super) struct Known<'a> {
+    /// The gateways that are right.
+    pub(super) gateways: &'a BTreeMap<String, Arc<GatewayConfig>>,
+    /// The names of all, right or not.
+    pub(super) typed: &'a BTreeSet<String>,
+    /// Listeners of no single route.
+    pub(super) listeners: &'a Listeners,
+    /// Whether there is a ledger.
+    pub(super) ledger: bool,
+}
 
 impl Reader<'_> {
     /// The listeners of one place of the file.
@@ -40,75 +53,65 @@ impl Reader<'_> {
     }
 
     fn server_identity(&mut self, path: &str, tls: raw::Tls, local_ca: &Path) -> Option<Arc<Identity>> {
-        let identity = match tls {
-            raw::Tls::Own(identity) => identity,
+        let (certificate, key) = match tls {
+            raw::Tls::Own(raw::Identity { cert, key }) => (PathBuf::from(cert), PathBuf::from(key)),
             raw::Tls::Local(raw::Local::LocalCa) => {
-                let file = |name: &str| local_ca.join(name).display().to_string();
-                if !local_ca.join("localhost.pem").exists() {
-                    let directory = local_ca.display();
-                    self.problem(
+                let certificate = local_ca.join("localhost.pem");
+                if !certificate.exists() {
+                    let directory = self.named("local_ca", "");
+                    let directory = match directory.trim_matches('`') {
+                        "" => String::new(),
+                        typed => format!(" --dir {typed}"),
+                    };
+                    self.hinted(
                         path,
-                        format!("there is no local authority in {directory}: run `sentinel ca --dir {directory}`"),
+                        "there is no local authority yet",
+                        format!("run `sentinel ca{directory}`"),
                     );
                     return None;
                 }
-                raw::Identity {
-                    cert: file("localhost.pem"),
-                    key: file("localhost.key"),
-                }
+                (certificate, local_ca.join("localhost.key"))
             }
         };
-        self.identity(path, identity).map(Arc::new)
+        self.identity(path, &certificate, &key)
     }
 
-    pub(super) fn route(
-        &mut self,
-        index: usize,
-        route: raw::Route,
-        listen: Vec<Listen>,
-        gateways: &BTreeMap<String, Arc<GatewayConfig>>,
-        listeners: &Listeners,
-        ledger: bool,
-    ) -> Route {
+    /// A certificate and its key, from the two files that stand below `path`.
+    pub(super) fn identity(&mut self, path: &str, certificate: &Path, key: &Path) -> Option<Arc<Identity>> {
+        match self.files.identity(certificate, key) {
+            Ok(identity) => Some(Arc::new(identity)),
+            Err((part, message)) => {
+                let field = match part {
+                    Part::Certificate => format!("{path}.cert"),
+                    Part::Key => format!("{path}.key"),
+                    Part::Both => path.to_owned(),
+                };
+                self.problem(field, message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn route(&mut self, index: usize, route: raw::Route, listen: Vec<Listen>, known: &Known<'_>) -> Route {
         let at = |field: &str| format!("routes[{index}].{field}");
         let prefix = route.path_prefix.unwrap_or_default();
         let prefix = prefix.trim_end_matches('/').to_owned();
         if !prefix.is_empty() && !prefix.starts_with('/') {
             self.problem(at("path_prefix"), "must begin with /");
         }
-        if listen.is_empty() && (prefix.is_empty() || listeners.shared.is_empty()) {
-            self.problem(
+        let nowhere = listen.is_empty() && (prefix.is_empty() || known.listeners.shared.is_empty());
+        if nowhere && !self.broken(&at("listen")) && !self.broken(&at("path_prefix")) && !self.broken("listeners") {
+            self.hinted(
                 at("name"),
-                "matches nothing: give the route `listen`, or `path_prefix` and listeners.shared",
+                "no request can reach this route",
+                "give it `listen`, or `path_prefix` and listeners.shared",
             );
         }
-        if route.gateways.is_empty() {
-            self.problem(at("gateways"), "names no gateway");
+        if route.name.is_empty() || route.name.len() > 64 || route.name.chars().any(char::is_control) {
+            self.problem(at("name"), "must have 1 to 64 characters");
         }
-        for (position, gateway) in route.gateways.iter().enumerate() {
-            match gateways.get(gateway) {
-                None => {
-                    let hint = nearest(gateway, gateways.keys().map(String::as_str))
-                        .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
-                    self.problem(at("gateways"), format!("there is no gateway `{gateway}`{hint}"));
-                }
-                Some(found) if position == 0 && found.dialect != route.dialect => {
-                    self.problem(
-                        at("dialect"),
-                        format!(
-                            "the application would speak {} to a {} gateway; the first gateway must speak the route's dialect",
-                            route.dialect.name(),
-                            found.dialect.name()
-                        ),
-                    );
-                }
-                Some(_) if route.gateways[..position].contains(gateway) => {
-                    self.problem(at("gateways"), format!("names `{gateway}` twice"));
-                }
-                Some(_) => {}
-            }
-        }
-        let failover = self.failover(index, route.failover, &route.gateways, gateways, ledger);
+        self.gateways(index, route.dialect, &route.gateways, known);
+        let failover = self.failover(index, route.failover, &route.gateways, known);
         Route {
             name: route.name,
             listen,
@@ -201,8 +204,7 @@ impl Reader<'_> {
         index: usize,
         typed: Option<raw::Failover>,
         names: &[String],
-        gateways: &BTreeMap<String, Arc<GatewayConfig>>,
-        ledger: bool,
+        known: &Known<'_>,
     ) -> Failover {
         let at = |field: &str| format!("routes[{index}].failover.{field}");
         let here = match typed.is_some() {
@@ -216,28 +218,26 @@ impl Reader<'_> {
             (_, mode) => mode.unwrap_or(defaults::MODE),
         };
         if mode != Mode::Off || (wanted && typed.mode != Some(Mode::Off)) {
-            if names.len() < 2 {
-                self.problem(
+            if names.len() < 2 && !self.broken(&format!("routes[{index}].gateways")) {
+                let hint = "name it in `gateways`, or take `failover` away";
+                self.hinted(here, "failover needs a second gateway", hint);
+            } else if !known.ledger {
+                self.hinted(
                     here,
-                    "failover needs a second gateway: name it in `gateways`, or take `failover` away",
-                );
-            } else if !ledger {
-                self.problem(
-                    here,
-                    "failover needs a ledger, so that no crash can charge twice: add `ledger: { sqlite: /path/ledger.db }`",
+                    "failover needs a ledger, so that no crash can charge twice",
+                    "add `ledger: { sqlite: /path/ledger.db }`",
                 );
             }
             for name in names {
-                if let Some(gateway) = gateways.get(name)
+                if let Some(gateway) = known.gateways.get(name)
                     && gateway.credentials.is_empty()
+                    && !self.broken(&format!("gateways.{name}"))
                 {
-                    let needs: Vec<&str> = super::gateway::needed(gateway.dialect).to_vec();
-                    self.problem(
+                    let needs = super::gateway::needed(gateway.dialect).join(", ");
+                    self.hinted(
                         format!("gateways.{name}"),
-                        format!(
-                            "takes part in failover and has no credentials, with which Sentinel asks, fences and charges: add `credentials` with {}",
-                            needs.join(", ")
-                        ),
+                        "takes part in failover and has no credentials, with which Sentinel asks, fences and charges",
+                        format!("add `credentials` with {needs}"),
                     );
                 }
             }
@@ -275,50 +275,91 @@ impl Reader<'_> {
         }
     }
 
-    /// What concerns several routes at once.
-    pub(super) fn across(&mut self, routes: &[Arc<Route>], listeners: &Listeners) {
+    /// The gateways that a route names.
+    fn gateways(&mut self, index: usize, dialect: Dialect, names: &[String], known: &Known<'_>) {
+        let here = format!("routes[{index}].gateways");
+        if names.is_empty() && !self.broken(&here) {
+            self.problem(here.clone(), "names no gateway");
+        }
+        for (position, name) in names.iter().enumerate() {
+            let item = format!("{here}[{position}]");
+            match known.gateways.get(name) {
+                None if known.typed.contains(name) => {}
+                None => {
+                    let hint = match nearest(name, known.typed.iter().map(String::as_str)) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!(
+                            "there are {}",
+                            known.typed.iter().cloned().collect::<Vec<_>>().join(", ")
+                        ),
+                    };
+                    let named = self.named(&item, "of this name");
+                    self.hinted(item, format!("there is no gateway {named}"), hint);
+                }
+                Some(found) if position == 0 && found.dialect != dialect => {
+                    let (ours, theirs) = (dialect.name(), found.dialect.name());
+                    self.hinted(
+                        format!("routes[{index}].dialect"),
+                        format!("the application would speak {ours} to a gateway that speaks {theirs}"),
+                        "the first gateway must speak the route's dialect",
+                    );
+                }
+                Some(_) if names[..position].contains(name) => self.problem(item, "is named twice"),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What concerns several routes at once. `indices` are those in the text.
+    pub(super) fn across(&mut self, indices: &[usize], routes: &[Arc<Route>], listeners: &Listeners) {
         let mut names = BTreeSet::new();
         let mut owned: BTreeSet<(SocketAddr, String, Option<String>)> = BTreeSet::new();
-        let mut tls: BTreeMap<SocketAddr, &Listen> =
-            listeners.shared.iter().map(|listen| (listen.address, listen)).collect();
-        for (index, route) in routes.iter().enumerate() {
+        let shared = || listeners.shared.iter().map(|listen| (listen.address, listen));
+        let mut tls: BTreeMap<SocketAddr, &Listen> = shared().collect();
+        for (index, route) in indices.iter().zip(routes) {
             if !names.insert(route.name.as_str()) {
-                self.problem(
-                    format!("routes[{index}].name"),
-                    format!("there are two routes named `{}`", route.name),
-                );
+                self.problem(format!("routes[{index}].name"), "an earlier route has the same name");
             }
-            let shared = listeners.shared.iter().map(|listen| listen.address);
-            let own = route.listen.iter().map(|listen| listen.address);
             let places: Vec<(SocketAddr, String)> = match route.listen.is_empty() {
-                true => shared.map(|at| (at, route.path_prefix.clone())).collect(),
-                false => own.map(|at| (at, String::new())).collect(),
+                true => shared().map(|(at, _)| (at, route.path_prefix.clone())).collect(),
+                false => route
+                    .listen
+                    .iter()
+                    .map(|listen| (listen.address, String::new()))
+                    .collect(),
             };
-            if places
+            let taken = places
                 .into_iter()
-                .any(|(at, prefix)| !owned.insert((at, prefix, route.host.clone())))
-            {
-                self.problem(
-                    format!("routes[{index}].listen"),
+                .any(|(at, prefix)| !owned.insert((at, prefix, route.host.clone())));
+            let here = format!("routes[{index}].listen");
+            if taken {
+                let hint = "give one of them another `listen`, `path_prefix` or `host`";
+                self.hinted(
+                    here.clone(),
                     "an earlier route owns the same listener, prefix and host",
+                    hint,
                 );
             }
             for listen in &route.listen {
                 if Some(listen.address) == listeners.admin {
-                    self.problem(format!("routes[{index}].listen"), "is the admin listener");
+                    self.problem(here.clone(), "is the admin listener");
                 }
                 if tls
                     .insert(listen.address, listen)
                     .is_some_and(|other| other.tls != listen.tls)
                 {
-                    self.problem(
-                        format!("routes[{index}].listen"),
-                        format!("{} is used with two different settings of `tls`", listen.address),
-                    );
+                    self.problem(here.clone(), "is used elsewhere with another `tls`");
                 }
             }
         }
-        if routes.is_empty() {
+        if listeners
+            .shared
+            .iter()
+            .any(|listen| Some(listen.address) == listeners.admin)
+        {
+            self.problem("listeners.shared", "is the admin listener");
+        }
+        if routes.is_empty() && !self.broken("routes") && !self.broken("") {
             self.problem("routes", "there is no route");
         }
     }

@@ -1,0 +1,181 @@
+//! What concerns the whole process: listeners, ledger, shutting down, logs, limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Reader;
+use super::route::Known;
+use crate::config::model::{
+    Admin, Admission, Config, GatewayConfig, Ledger, Listeners, Log, Otlp, Route, Secret, Shutdown,
+};
+use crate::config::{defaults, raw, units, yaml};
+
+impl Reader<'_> {
+    pub(super) fn config(&mut self, raw: raw::File, text: &str) -> Config {
+        let local_ca = PathBuf::from(raw.local_ca.unwrap_or_else(|| defaults::LOCAL_CA.into()));
+        let listeners = Listeners {
+            shared: self.listeners("listeners.shared", raw.listeners.shared, &local_ca),
+            admin: self.address("listeners.admin".into(), raw.listeners.admin.as_deref()),
+        };
+        let ledger = raw.ledger.map(|ledger| self.ledger(ledger));
+        let has_ledger = ledger.is_some() || self.broken("ledger");
+        let gateways: BTreeMap<String, Arc<GatewayConfig>> = raw
+            .gateways
+            .into_iter()
+            .filter_map(|(name, gateway)| Some((name.clone(), Arc::new(self.gateway(name, gateway)?))))
+            .collect();
+        let mut routes: Vec<Arc<Route>> = Vec::with_capacity(raw.routes.len());
+        // The names that were typed, so that a route is not blamed for what is wrong with its gateway.
+        let typed: BTreeSet<String> = match self.tree.entry("gateways").map(|entry| &entry.value.kind) {
+            Some(yaml::Kind::Mapping(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
+            _ => BTreeSet::new(),
+        };
+        let indices = std::mem::take(&mut self.routes);
+        for (at, route) in indices.iter().copied().zip(raw.routes) {
+            let listen = self.listeners(&format!("routes[{at}].listen"), route.listen, &local_ca);
+            let route = raw::Route {
+                listen: raw::OneOrMany::default(),
+                ..route
+            };
+            let known = Known {
+                gateways: &gateways,
+                typed: &typed,
+                listeners: &listeners,
+                ledger: has_ledger,
+            };
+            routes.push(Arc::new(self.route(at, route, listen, &known)));
+        }
+        self.across(&indices, &routes, &listeners);
+        let admin = Admin {
+            token: raw
+                .admin
+                .token
+                .filter(|token| !token.0.is_empty())
+                .map(|token| Secret::new(token.0)),
+            hosts: raw.admin.hosts,
+        };
+        if listeners.admin.is_some_and(|address| !address.ip().is_loopback())
+            && admin.token.is_none()
+            && !self.broken("admin")
+        {
+            self.hinted(
+                "listeners.admin",
+                "an admin listener outside loopback needs admin.token",
+                "add `admin: { token: \"${SENTINEL_ADMIN_TOKEN}\" }`",
+            );
+        }
+        let workers = raw.workers.unwrap_or(defaults::WORKERS);
+        if !(1..=256).contains(&workers) {
+            self.problem("workers", "must be 1 to 256");
+        }
+        let shutdown = Shutdown {
+            min: self.duration("shutdown.min", raw.shutdown.min, defaults::SHUTDOWN_MIN),
+            max: self.duration("shutdown.max", raw.shutdown.max, defaults::SHUTDOWN_MAX),
+            native_sidecar: raw.shutdown.native_sidecar.unwrap_or(false),
+        };
+        let log = Log {
+            json: raw.log.json.unwrap_or(defaults::LOG_JSON),
+            access: raw.log.access.unwrap_or(defaults::LOG_ACCESS),
+            level: raw.log.level.unwrap_or_else(|| defaults::LOG_LEVEL.into()),
+        };
+        let admission = Admission {
+            connections: raw.admission.connections.unwrap_or(defaults::CONNECTIONS),
+            header_timeout: self
+                .duration(
+                    "admission.header_timeout",
+                    raw.admission.header_timeout,
+                    defaults::HEADER_TIMEOUT,
+                )
+                .max(Duration::from_millis(100)),
+            head: self.unit("admission.head".into(), raw.admission.head, defaults::HEAD, units::size),
+        };
+        let otlp = self.otlp(raw.telemetry);
+        let (files, hash) = std::mem::take(&mut self.files).sum(text);
+        Config {
+            hash,
+            files,
+            listeners,
+            workers,
+            ledger,
+            gateways,
+            routes,
+            shutdown,
+            log,
+            admission,
+            admin,
+            otlp,
+        }
+    }
+
+    fn otlp(&mut self, telemetry: raw::Telemetry) -> Option<Otlp> {
+        let share = self.unit(
+            "telemetry.sample".into(),
+            telemetry.sample,
+            defaults::SAMPLE,
+            units::share,
+        );
+        let text = telemetry.otlp?;
+        let uri = text.parse::<http::Uri>().ok().filter(|uri| {
+            uri.scheme_str() == Some("http")
+                && uri.query().is_none()
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {
+            self.hinted(
+                "telemetry.otlp",
+                "is not a collector beside Sentinel",
+                "write http://127.0.0.1:4318; TLS and credentials towards whatever is behind it are the collector's",
+            );
+            return None;
+        };
+        Some(Otlp {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            // OTLP/HTTP's own port.
+            port: uri.port_u16().unwrap_or(4318),
+            path: uri
+                .path()
+                .trim_end_matches('/')
+                .trim_end_matches("/v1/traces")
+                .to_owned(),
+            service: telemetry.service.unwrap_or_else(|| defaults::SERVICE.into()),
+            share,
+        })
+    }
+
+    fn ledger(&mut self, ledger: raw::Ledger) -> Ledger {
+        let sqlite = PathBuf::from(ledger.sqlite);
+        let directory = sqlite.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if sqlite.file_name().is_none() {
+            self.hinted("ledger.sqlite", "must name a file", "as in /var/lib/sentinel/ledger.db");
+        } else if let Some(directory) = directory
+            && !directory.is_dir()
+        {
+            let hint = "make it, owned by the user that Sentinel runs as";
+            self.hinted("ledger.sqlite", "its directory is not there", hint);
+        }
+        let key_file = ledger
+            .key_file
+            .map_or_else(|| sqlite.with_added_extension("key"), PathBuf::from);
+        let answers = ledger.retention.answers;
+        let keep_answers = self.duration("ledger.retention.answers", answers, defaults::KEEP_ANSWERS);
+        let payments = ledger.retention.payments;
+        let keep_payments = self.duration("ledger.retention.payments", payments, defaults::KEEP_PAYMENTS);
+        if keep_payments < defaults::KEEP_PAYMENTS_MIN || keep_payments < keep_answers {
+            self.problem(
+                "ledger.retention.payments",
+                "must be 2d at least, and no less than ledger.retention.answers",
+            );
+        }
+        Ledger {
+            sqlite,
+            key_file,
+            strict: ledger.strict.unwrap_or(defaults::LEDGER_STRICT),
+            keep_answers,
+            keep_payments,
+        }
+    }
+}
