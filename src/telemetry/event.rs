@@ -485,6 +485,33 @@ impl FailedOver<'_> {
     }
 }
 
+/// A payment that another gateway took was answered: the sale is saved.
+#[derive(Debug)]
+pub struct Recovered<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// Sentinel's id of it.
+    pub payment: &'a str,
+    /// The gateway that took it.
+    pub gateway: &'a str,
+    /// From the first gateway's failure to the answer: what `Sentinel-Recovery-Time` says.
+    pub took: Duration,
+}
+
+impl Recovered<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.recovered(self.gateway, self.took);
+        tracing::info!(
+            route = self.route.name(),
+            payment = self.payment,
+            gateway = self.gateway,
+            took_ms = ms(self.took),
+            "payment recovered"
+        );
+    }
+}
+
 /// A payment is not taken elsewhere although its first gateway failed.
 #[derive(Debug)]
 pub struct FailoverRefused<'a> {
@@ -713,6 +740,13 @@ mod tests {
             trace: None,
         }
         .emit();
+        Recovered {
+            route: &route,
+            payment: "p",
+            gateway: "adyen",
+            took: Duration::from_millis(1850),
+        }
+        .emit();
         let owed = |result| ObligationChanged {
             metrics: &metrics,
             payment: "p",
@@ -729,6 +763,7 @@ mod tests {
             r#"sentinel_request_duration_seconds_count{outcome="forwarded",route="checkout"} 1"#,
             r#"sentinel_overhead_seconds_bucket{route="checkout",le="0.0001"} 1"#,
             r#"sentinel_upstream_attempts_total{gateway="stripe",kind="first",result="connect",route="checkout"} 1"#,
+            r#"sentinel_payment_recovery_seconds_sum{gateway="adyen",route="checkout"} 1.85"#,
             r#"sentinel_obligations_open{gateway="adyen",leg="void"} 1"#,
             r#"sentinel_obligations_total{gateway="adyen",leg="void",result="proven"} 1"#,
         ] {

@@ -58,6 +58,7 @@ pub struct Metrics {
     pub(super) payments: Counters,
     pub(super) failovers: Counters,
     pub(super) failovers_refused: Counters,
+    pub(super) recovery: Histograms,
     pub(super) in_doubt: Gauges,
     pub(super) in_doubt_total: Counters,
     pub(super) obligations_open: Gauges,
@@ -205,6 +206,13 @@ impl Metrics {
                 "failovers_total",
                 "Payments taken at another gateway, by what the first one's attempt proved.",
                 &["route", "from", "to", "reason"],
+            )?,
+            recovery: histograms(
+                &r,
+                "payment_recovery_seconds",
+                "From the first gateway's failure to the answer of a payment that another gateway, named here, took.",
+                &["route", "gateway"],
+                &DURATION,
             )?,
             failovers_refused: counters(
                 &r,
@@ -446,8 +454,9 @@ impl Metrics {
         ]
     }
 
-    fn all_histograms(&self) -> [&Histograms; 4] {
+    fn all_histograms(&self) -> [&Histograms; 5] {
         [
+            &self.recovery,
             &self.durations,
             &self.overhead,
             &self.attempt_durations,
@@ -514,6 +523,42 @@ mod tests {
         metrics.route("checkout").answered("GET", 200, "forwarded");
         let again = r#"sentinel_requests_total{code="200",method="GET",outcome="forwarded",route="checkout"} 1"#;
         assert!(metrics.text().contains(again), "{}", metrics.text());
+    }
+
+    #[test]
+    fn no_client_can_make_more_series_than_the_closed_sets_allow() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let route = metrics.route("checkout");
+        let count = |metrics: &Metrics| {
+            let text = metrics.text();
+            text.lines()
+                .filter(|line| line.starts_with("sentinel_requests_total"))
+                .count()
+        };
+        // Whatever methods and statuses peers make up.
+        for status in 0..=u16::MAX {
+            route.answered("POST", status, "forwarded");
+        }
+        for number in 0..10_000 {
+            route.answered(&format!("M{number}"), 200, "forwarded");
+            route.answered(&format!("M{number}"), 200, "circuit_open");
+        }
+        let bound = crate::telemetry::labels::CODE_LABELS + 2;
+        assert!(count(&metrics) <= bound, "{} series, {bound} allowed", count(&metrics));
+        // No other family has a label that does not come from the configuration or from this crate's own words.
+        for family in metrics.described() {
+            for label in &family.labels {
+                assert!(
+                    [
+                        "route", "gateway", "method", "code", "outcome", "kind", "result", "from", "to", "reason",
+                        "leg", "state", "version", "resumed", "hash", "effect",
+                    ]
+                    .contains(&label.as_str()),
+                    "{}: is {label} a closed set?",
+                    family.name
+                );
+            }
+        }
     }
 
     #[test]

@@ -186,6 +186,13 @@ impl RouteMetrics {
         }
     }
 
+    /// A payment that this gateway took after another had failed was answered.
+    pub fn recovered(&self, gateway: &str, took: Duration) {
+        if let Some(all) = self.live() {
+            all.recovery.with(&[&self.route, gateway]).observe(took.as_secs_f64());
+        }
+    }
+
     /// A payment was not taken elsewhere although its first gateway failed.
     pub fn failover_refused(&self, reason: &'static str) {
         if let Some(all) = self.live() {

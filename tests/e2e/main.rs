@@ -10,6 +10,7 @@ mod deployment;
 mod evidence;
 mod forwarding;
 mod framing;
+mod monitoring;
 mod payments;
 mod resilience;
 mod sandbox;
