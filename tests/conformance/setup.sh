@@ -27,9 +27,10 @@ if fresh node "$here/package.json"; then
     npm install --silent --no-audit --no-fund --prefix "$tools/node"
     installed
 fi
-if fresh go "$here"/setup.sh "$here"/forwarding/stripe_go/*; then
+if fresh go "$here"/setup.sh "$here"/*/stripe_go/*; then
     GOBIN="$tools/bin" go install github.com/stripe/stripe-mock@v0.203.0
     GOBIN="$tools/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
     (cd "$here/forwarding/stripe_go" && go build -o "$tools/bin/stripe_go" .)
+    (cd "$here/payments/stripe_go" && go build -o "$tools/bin/stripe_payments_go" .)
     installed
 fi
