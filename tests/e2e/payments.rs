@@ -1,3 +1,6 @@
 //! Payments through the real binary: taken by the own gateway, taken elsewhere, replayed, refused, in doubt.
 
+mod dialects;
 mod failover;
+mod faults;
+mod follow_ups;

@@ -4,5 +4,6 @@ pub mod gateway;
 pub mod merchant;
 pub mod metrics;
 pub mod sentinel;
+pub mod shop;
 pub mod tls;
 pub mod wire;

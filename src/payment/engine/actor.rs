@@ -28,6 +28,7 @@ use super::follow_up::{self, Waiting};
 use super::persist::{Rows, trouble};
 use super::{Delivered, Desk, Message, Route, canon};
 use crate::config::model::Mode;
+use crate::gateway::outcome::Outcome;
 use crate::gateway::{Incoming, Leg, OwnError};
 use crate::ledger::rows::Position;
 use crate::ledger::{Constraint, LedgerError};
@@ -67,8 +68,8 @@ pub(super) struct Actor {
     pub route: Arc<Route>,
     pub state: State,
     pub dossier: Dossier,
-    /// Complete answers of gateways, by attempt: in memory only.
-    pub answers: HashMap<u16, Incoming>,
+    /// Complete answers of gateways with what each proves by itself, by attempt: in memory only.
+    pub answers: HashMap<u16, (Incoming, Outcome)>,
     pub callers: Vec<Caller>,
     /// Callers of follow-ups.
     pub asking: Vec<Waiting>,
@@ -321,7 +322,7 @@ impl Actor {
                     self.dossier_changed |= self.dossier.see(of, observation);
                 }
                 if let Some(answer) = report.answer {
-                    self.answers.insert(n, answer);
+                    self.answers.insert(n, (answer, report.finding.outcome));
                 }
                 What::Observed {
                     n,
@@ -530,6 +531,11 @@ impl Actor {
                 false
             }
         }
+    }
+
+    /// The next pause before asking about attempt `n` is a first one again.
+    pub(super) fn patience(&mut self, n: u16) {
+        self.paused.remove(&n);
     }
 
     fn schedule(&mut self, n: u16, pause: Pause) {

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::super::core::{Failure, Record, Verdict};
+use super::super::core::{Decision, Failure, Record, Verdict};
 use super::actor::{Actor, Caller};
 use super::entry::Material;
 use super::{At, Route};
 use crate::config::model::Mode;
 use crate::gateway::canonical::Answer;
-use crate::gateway::outcome::{Outcome, Rejection};
+use crate::gateway::outcome::Outcome;
 use crate::gateway::{Head, Incoming, OwnError, Reply};
 use crate::telemetry::event::{KeyHash, PaymentAnswered, Replayed};
 
@@ -207,21 +207,17 @@ impl Actor {
             return None;
         }
         let attempt = self.state.attempt(n)?;
-        let answer = self.answers.get(&n)?;
-        let outcome = attempt.known.outcome();
-        let says = match verdict {
-            Verdict::Succeeded { .. } => outcome == Outcome::Succeeded,
-            Verdict::Authorised { .. } => matches!(outcome, Outcome::Authorised | Outcome::Succeeded),
-            Verdict::ActionRequired { .. } => outcome == Outcome::ActionRequired,
-            Verdict::Failed { .. } => matches!(outcome, Outcome::Declined(_) | Outcome::Rejected(_)),
-            // The gateway's own word for "the webhook will tell".
-            Verdict::InDoubt { .. } => attempt.accepted,
-        };
+        let (answer, proves) = self.answers.get(&n)?;
         // What a fence or look-up found is not what this answer says.
-        let own = self.dossier.seen.get(&n).is_none_or(|seen| {
-            seen.outcome == outcome || attempt.accepted || matches!(outcome, Outcome::Rejected(Rejection::Transient))
-        });
-        (says && own && answer.status.as_u16() < 500).then_some(answer)
+        let says = match verdict {
+            Verdict::Succeeded { .. } => *proves == Outcome::Succeeded,
+            Verdict::Authorised { .. } => matches!(proves, Outcome::Authorised | Outcome::Succeeded),
+            Verdict::ActionRequired { .. } => *proves == Outcome::ActionRequired,
+            Verdict::Failed { .. } => matches!(proves, Outcome::Declined(_) | Outcome::Rejected(_)),
+            // The gateway's own word for "the webhook will tell".
+            Verdict::InDoubt { .. } => attempt.accepted && *proves == Outcome::Unknown,
+        };
+        (says && answer.status.as_u16() < 500).then_some(answer)
     }
 
     fn rendered(&self, verdict: Verdict, n: Option<u16>, head: &Head, body: &[u8]) -> Reply {
@@ -301,10 +297,18 @@ impl Actor {
     /// Notes in passing what answers and metrics need of new records.
     pub(super) fn noticed(&mut self, records: &[Record]) {
         for record in records {
-            if let Record::Decision(super::super::core::Decision::FailoverLicensed { .. }) = record
-                && self.failed_at.is_none()
-            {
-                self.failed_at = Some(Instant::now());
+            match record {
+                Record::Decision(Decision::FailoverLicensed { .. }) if self.failed_at.is_none() => {
+                    self.failed_at = Some(Instant::now());
+                }
+                // Something is known that was not: the next question need not wait as long as the last.
+                Record::AttemptObserved { n, finding, .. }
+                    if finding.outcome != Outcome::Unknown || finding.arrived =>
+                {
+                    let of = self.state.attempt(*n).and_then(|attempt| attempt.of);
+                    self.patience(of.unwrap_or(*n));
+                }
+                _ => {}
             }
         }
     }

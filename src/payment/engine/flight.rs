@@ -284,9 +284,13 @@ impl Ground<'_> {
             _ => None,
         };
         if send.leg == Leg::Fence {
-            // A tombstone is marked with Sentinel's reference whoever the attempt belonged to.
-            let mark = self.payment.to_string();
-            Ok((Payload::Fence(earlier), asked, Some(mark)))
+            // A tombstone is marked with Sentinel's reference, whoever the attempt belonged to; an object that is ended
+            // has the attempt's own.
+            let mark = match earlier.object {
+                Some(_) => reference,
+                None => Some(self.payment.to_string()),
+            };
+            Ok((Payload::Fence(earlier), asked, mark))
         } else {
             Ok((Payload::Lookup(earlier), asked, reference))
         }

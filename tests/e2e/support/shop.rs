@@ -1,0 +1,238 @@
+//! A shop with three gateways: simulators on real sockets, the real binary in front of them, and one set of books.
+
+use std::net::SocketAddr;
+
+use sentinel::sandbox::server::{self, Gateway, Sandbox};
+use sentinel::sandbox::{Kind, books::Audit};
+use serde_json::Value;
+
+use super::sentinel::{Sentinel, free_port};
+use super::wire::{Message, once};
+
+/// Saved tokens: the same card in each vault. Adyen's is written with its shopper.
+pub const STRIPE_TOKEN: &str = "pm_card_visa";
+/// In Adyen's vault.
+pub const ADYEN_TOKEN: &str = "shopper-1/8415698462516992";
+/// In PayPal's vault.
+pub const PAYPAL_TOKEN: &str = "8kk845";
+
+/// Its parts.
+pub struct Shop {
+    /// The simulators.
+    pub sandbox: Sandbox,
+    /// The process.
+    pub sentinel: Sentinel,
+    /// Listeners by dialect: stripe, adyen, paypal.
+    pub stripe: SocketAddr,
+    /// The Adyen route.
+    pub adyen: SocketAddr,
+    /// The PayPal route.
+    pub paypal: SocketAddr,
+    /// The operators' listener.
+    pub admin: SocketAddr,
+    config: String,
+}
+
+/// How a shop is set up. Orders are of gateways, own first.
+pub struct Setup {
+    /// Gateways of the Stripe route.
+    pub stripe: &'static str,
+    /// Gateways of the Adyen route.
+    pub adyen: &'static str,
+    /// Gateways of the PayPal route.
+    pub paypal: &'static str,
+    /// More failover settings of every route.
+    pub failover: &'static str,
+    /// More settings of every breaker.
+    pub breaker: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            stripe: "stripe, adyen, paypal",
+            adyen: "adyen, stripe, paypal",
+            paypal: "paypal, stripe, adyen",
+            failover: "",
+            breaker: "consecutive: 50, min_calls: 1000",
+        }
+    }
+}
+
+impl Shop {
+    /// Opens one with the ordinary setup.
+    pub async fn open() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// Opens one.
+    pub async fn with(setup: Setup) -> Self {
+        let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
+        let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
+        let (stripe, adyen, paypal, admin) = (free_port(), free_port(), free_port(), free_port());
+        let failover = format!(
+            "require_certificate: false, attempt_timeout: 1500ms, deadline: 4s{}{}",
+            if setup.failover.is_empty() { "" } else { ", " },
+            setup.failover
+        );
+        let route = |dialect: &str, listen: SocketAddr, gateways: &str| {
+            format!(
+                "  - name: {dialect}\n    listen: {listen}\n    dialect: {dialect}\n    gateways: [{gateways}]\n    failover: {{ {failover} }}\n    breaker: {{ {} }}\n",
+                setup.breaker
+            )
+        };
+        let config = format!(
+            "listeners: {{ admin: {admin} }}
+ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
+gateways:
+  stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }} }}
+  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }} }}
+  paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }} }}
+routes:
+{}{}{}",
+            url("stripe"),
+            url("adyen"),
+            url("paypal"),
+            route("stripe", stripe, setup.stripe),
+            route("adyen", adyen, setup.adyen),
+            route("paypal", paypal, setup.paypal),
+        );
+        Self {
+            sentinel: Sentinel::start(&config),
+            sandbox,
+            stripe,
+            adyen,
+            paypal,
+            admin,
+            config,
+        }
+    }
+
+    /// SIGKILL, and a new process on the same ledger.
+    #[must_use]
+    pub fn crash(self) -> Self {
+        let dir = self.sentinel.kill();
+        Self {
+            sentinel: Sentinel::start_in(dir, &self.config, &[]),
+            ..self
+        }
+    }
+
+    /// What the ledger recorded of a payment, event by event.
+    pub fn timeline(&self, payment: &str) -> String {
+        let ledger = rusqlite::Connection::open_with_flags(
+            self.sentinel.path("ledger.db"),
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )
+        .expect("the ledger's file");
+        let id: uuid::Uuid = payment.parse().expect("a payment's id");
+        let mut statement = ledger
+            .prepare("SELECT kind, payload FROM events WHERE payment = ?1 ORDER BY seq")
+            .expect("a statement");
+        let lines = statement
+            .query_map([id.as_bytes()], |row| {
+                Ok(format!("{} {}\n", row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .expect("rows");
+        lines.map(|line| line.expect("a row")).collect()
+    }
+
+    /// A simulator.
+    pub fn gateway(&self, name: &str) -> &Gateway {
+        self.sandbox.gateway(name).expect("a simulator")
+    }
+
+    /// The books, once nothing is under way any more.
+    pub async fn audit(&self) -> Audit {
+        for gateway in self.sandbox.gateways() {
+            let quiet = tokio::time::timeout(std::time::Duration::from_secs(20), gateway.quiet()).await;
+            assert!(quiet.is_ok(), "{} never comes to rest", gateway.name());
+        }
+        self.sandbox.books().audit()
+    }
+
+    /// A sale in Stripe's dialect.
+    pub async fn pay(&self, key: &str, order: &str) -> Message {
+        let form = stripe_form(order, "automatic", STRIPE_TOKEN);
+        self.stripe_post("/v1/payment_intents", key, &form).await
+    }
+
+    /// A hold in Stripe's dialect.
+    pub async fn hold(&self, key: &str, order: &str) -> Message {
+        let form = stripe_form(order, "manual", STRIPE_TOKEN);
+        self.stripe_post("/v1/payment_intents", key, &form).await
+    }
+
+    /// Any POST in Stripe's dialect, with the other gateways' tokens beside it.
+    pub async fn stripe_post(&self, path: &str, key: &str, form: &str) -> Message {
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("Idempotency-Key: {key}\r\n")
+        };
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        once(self.stripe, bytes).await
+    }
+
+    /// Any GET in Stripe's dialect.
+    pub async fn stripe_get(&self, path: &str) -> Message {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n\r\n");
+        once(self.stripe, bytes).await
+    }
+
+    /// Any POST in Adyen's dialect.
+    pub async fn adyen_post(&self, path: &str, key: &str, body: &Value) -> Message {
+        let body = body.to_string();
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("Idempotency-Key: {key}\r\n")
+        };
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: sandbox\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(self.adyen, bytes).await
+    }
+
+    /// Any request in PayPal's dialect.
+    pub async fn paypal_send(&self, method: &str, path: &str, token: &str, key: &str, body: &str) -> Message {
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("PayPal-Request-Id: {key}\r\n")
+        };
+        let bytes = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n{key}Prefer: return=representation\r\nSentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(self.paypal, bytes).await
+    }
+
+    /// An access token, as PayPal's SDKs fetch one: the value of an `Authorization` header.
+    pub async fn paypal_token(&self) -> String {
+        let body = "grant_type=client_credentials";
+        let bytes = format!(
+            "POST /v1/oauth2/token HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic c2FuZGJveDpzYW5kYm94\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = once(self.paypal, bytes).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        format!("Bearer {}", parsed(&answer)["access_token"].as_str().expect("a token"))
+    }
+}
+
+/// The form of a confirmed intent over 19.99 EUR.
+pub fn stripe_form(order: &str, capture: &str, token: &str) -> String {
+    format!(
+        "amount=1999&currency=eur&confirm=true&capture_method={capture}&payment_method={token}&metadata[order_id]={order}&payment_method_types[0]=card"
+    )
+}
+
+/// An answer's JSON.
+pub fn parsed(answer: &Message) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("no JSON: {} {}", answer.start, answer.text()))
+}
