@@ -21,9 +21,13 @@ use crate::app::control::{BreakerCommand, Control};
 use crate::app::liveness;
 use crate::config::model::Listen;
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, control: Arc<Control>) {
-    if let Err(error) = axum::serve(listener, router(control)).await {
+/// Serves until it is told to stop (by a value, or by the end of the sender); what was begun is then finished.
+pub async fn serve(listener: TcpListener, control: Arc<Control>, stop: tokio::sync::oneshot::Receiver<()>) {
+    let stopped = async move {
+        let _ = stop.await;
+    };
+    let serving = axum::serve(listener, router(control)).with_graceful_shutdown(stopped);
+    if let Err(error) = serving.await {
         tracing::error!(%error, "the admin listener ended");
     }
 }

@@ -4,10 +4,10 @@
 //! counters; the main thread runs the operators' side: admin listener, signals, reload.
 
 pub mod control;
+mod listeners;
 pub mod liveness;
 pub mod service;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,12 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::load::{Problem, load};
-use crate::config::model::{Admission, Config};
+use crate::config::model::Config;
 use crate::ledger::Ledger;
 use crate::ledger::keys::Keys;
 use crate::ledger::sqlite::{Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
-use crate::listen::tls::ServerTls;
 use crate::listen::{self, Connections, Event, Stop};
 use crate::payment::engine::{Desk, Engine, Wire};
 use crate::proxy::Proxy;
@@ -33,6 +32,7 @@ use crate::telemetry::event::HeadRejected;
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{self, Metrics};
 use control::Control;
+use listeners::{Listeners, Open, OpenError};
 use liveness::Liveness;
 use service::State;
 
@@ -55,6 +55,9 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[from] listen::bind::BindError),
+    /// A listener cannot be opened.
+    #[error("{0}")]
+    Listener(#[from] OpenError),
     /// The ledger cannot be used: another process has it, its key is another one, or it is damaged.
     #[error("the ledger cannot be used: {0}")]
     Ledger(String),
@@ -87,36 +90,23 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     let logging = telemetry::log::init(&config.log, metrics.log_dropped.clone());
     let logging = Arc::new(logging.map_err(|error| AppError::Internal(error.to_string()))?);
     crate::upstream::warm_up();
-    let addresses: Vec<SocketAddr> = config.data_listeners().into_keys().collect();
-    let tls = server_tls(&config)?;
-    let workers = config.workers;
-    let (shutdown, admission, admin) = (
-        config.shutdown.clone(),
-        config.admission.clone(),
-        config.listeners.admin,
-    );
+    let (workers, admission) = (config.workers, config.admission.clone());
     let runtime = Runtime::build(config, None, &metrics).map_err(AppError::Internal)?;
     let engine = ledger(&runtime.config)?.map(|ledger| Engine::new(ledger, Arc::clone(&metrics)));
     if let Some(engine) = &engine {
         engine.set_routes(runtime.payments());
     }
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
-    let (stop, stopped) = listen::shutdown();
     let (ended, mut all_ended) = mpsc::channel::<()>(1);
+    let (senders, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(listeners::ORDERS)).unzip();
+    let listeners = Listeners::new(senders, admission);
+    let connections = Arc::clone(listeners.connections());
 
     // Every socket is bound before the first worker starts: an address in use is an error, not half a sidecar.
     let mut activated = Activated::from_env()?;
-    let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
-    for address in &addresses {
-        let bound = match activated.take(*address, workers)? {
-            Some(passed) => passed,
-            None => Bound::for_workers(*address, workers)?,
-        };
-        for (worker, bound) in sockets.iter_mut().zip(bound) {
-            worker.push((bound, tls.get(address).cloned()));
-        }
-    }
-    let admin_socket = match admin {
+    let config = Arc::clone(&runtime.load().config);
+    let prepared = listeners.prepare(&config, &mut activated)?;
+    let admin_socket = match config.listeners.admin {
         Some(address) => match activated.take(address, 1)? {
             Some(mut passed) => passed.pop(),
             None => Bound::for_workers(address, 1)?.pop(),
@@ -126,13 +116,11 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     for address in activated.left() {
         tracing::warn!(%address, "a socket was passed that no listener in the configuration has");
     }
-    let connections = Connections::new(admission.connections);
     let liveness = Liveness::new(workers);
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    for (index, orders) in orders.into_iter().enumerate() {
         let (runtime, metrics) = (Arc::clone(&runtime), Arc::clone(&metrics));
-        let (connections, admission) = (Arc::clone(&connections), admission.clone());
-        let engine = engine.clone();
-        let (stopped, ended, liveness) = (stopped.clone(), ended.clone(), Arc::clone(&liveness));
+        let (connections, engine) = (Arc::clone(&connections), engine.clone());
+        let (ended, liveness) = (ended.clone(), Arc::clone(&liveness));
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
@@ -142,7 +130,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
                     let desk = engine.map(|engine| Desk::new(engine, Wire::new(&metrics)));
                     Proxy::new(runtime, metrics, desk)
                 };
-                worker(sockets, connections, &admission, proxy, counting, stopped, beating);
+                worker(orders, &connections, proxy, counting, beating);
                 liveness.ended(index);
                 drop(ended);
             })?;
@@ -156,13 +144,12 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         logging,
         liveness,
         engine,
+        listeners,
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {
-        if let Some(bound) = admin_socket {
-            let listener = tokio::net::TcpListener::from_std(bound.into_std())?;
-            tokio::spawn(crate::admin::serve(listener, Arc::clone(&control)));
-        }
+        control.listeners().apply(&config, prepared).await?;
+        control.serve_admin(admin_socket)?;
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         exporter.map(tokio::spawn);
         let mut hangup = signal(SignalKind::hangup())?;
@@ -170,7 +157,8 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         control.set_ready(true);
         service::tell(State::Ready(&control.status()));
-        tracing::info!(listeners = ?addresses, admin = ?admin, workers, "ready");
+        let addresses: Vec<SocketAddr> = config.data_listeners().into_keys().collect();
+        tracing::info!(listeners = ?addresses, admin = ?config.listeners.admin, workers, "ready");
         let mut look = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
@@ -183,6 +171,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         }
         // Readiness goes first, so that nobody sends anything new; then what was begun is finished.
         let begun = tokio::time::Instant::now();
+        let shutdown = control.runtime().config.shutdown.clone();
         control.set_ready(false);
         service::tell(State::Stopping("Stopping: still accepting"));
         if !shutdown.native_sidecar {
@@ -191,17 +180,17 @@ pub fn run(file: &Path) -> Result<(), AppError> {
                 _ = interrupt.recv() => {}
             }
         }
-        stop.stop(Stop::Drain);
+        control.listeners().stop(Stop::Drain);
         service::tell(State::Status("Stopping: finishing requests in flight"));
         tokio::select! {
             _ = all_ended.recv() => {}
             () = tokio::time::sleep_until(begun + shutdown.max) => {
                 tracing::warn!(max = ?shutdown.max, "requests were still in flight at the shutdown deadline");
-                stop.stop(Stop::Now);
+                control.listeners().stop(Stop::Now);
             }
             // Whoever presses ^C a second time does not want to wait. A second SIGTERM changes nothing: supervisors
             // repeat it, and a payment in flight must not be cut for that.
-            _ = interrupt.recv() => stop.stop(Stop::Now),
+            _ = interrupt.recv() => control.listeners().stop(Stop::Now),
         }
         if let Some(spans) = spans {
             spans.flush(FLUSH).await;
@@ -210,9 +199,6 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         Ok(())
     })
 }
-
-/// A listening socket, and its TLS side where it has one.
-type Socket = (Bound, Option<Arc<ServerTls>>);
 
 /// The ledger, where the configuration names one. A disk that fails under it ends the process at once: what is durable
 /// is unknowable then (safety.md D8).
@@ -231,25 +217,12 @@ fn ledger(config: &Config) -> Result<Option<Arc<dyn Ledger>>, AppError> {
     Ok(Some(Arc::new(opened)))
 }
 
-/// The TLS side of each listener that has one. The loader has seen that certificates and keys fit together.
-fn server_tls(config: &Config) -> Result<BTreeMap<SocketAddr, Arc<ServerTls>>, AppError> {
-    let with_tls = config.data_listeners().into_iter();
-    with_tls
-        .filter_map(|(address, listen)| Some((address, listen.tls.as_ref()?)))
-        .map(|(address, identity)| {
-            let tls = ServerTls::new(identity).map_err(|error| AppError::Internal(error.to_string()))?;
-            Ok((address, tls))
-        })
-        .collect()
-}
-
+/// Serves the listeners that it is told to, until none is left and none will come.
 fn worker(
-    sockets: Vec<Socket>,
-    connections: Arc<Connections>,
-    admission: &Admission,
+    mut orders: mpsc::Receiver<Open>,
+    connections: &Arc<Connections>,
     proxy: impl FnOnce() -> Proxy,
     metrics: Arc<Metrics>,
-    stopped: listen::Shutdown,
     beating: impl Future<Output = ()> + 'static,
 ) {
     let worker = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -267,34 +240,51 @@ fn worker(
         let answering = Rc::clone(&proxy);
         let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();
-        for (socket, tls) in sockets {
-            let address = socket.address();
-            let (rendering, metrics) = (Rc::clone(&proxy), Arc::clone(&metrics));
-            let settings = listen::Settings {
-                header_timeout: admission.header_timeout,
-                head: listen::guard::Limits {
-                    head: admission.head,
-                    ..Default::default()
+        let mut open = true;
+        while open || !serving.is_empty() {
+            tokio::select! {
+                order = orders.recv(), if open => match order {
+                    Some(order) => {
+                        let settings = settings(&order, connections, &proxy, &metrics);
+                        serving.spawn_local(listen::serve(
+                            order.socket,
+                            Rc::new(settings),
+                            Rc::clone(&handler),
+                            order.stopped,
+                        ));
+                    }
+                    None => open = false,
                 },
-                tls,
-                render: Rc::new(move |refusal| rendering.render_refusal(address, refusal)),
-                observe: Rc::new(move |event| observe(&metrics, address, event)),
-                ..listen::Settings::new(Arc::clone(&connections))
-            };
-            serving.spawn_local(listen::serve(
-                socket,
-                Rc::new(settings),
-                Rc::clone(&handler),
-                stopped.clone(),
-            ));
-        }
-        while let Some(ended) = serving.join_next().await {
-            if let Ok(Err(error)) = ended {
-                tracing::error!(%error, "a listener cannot be used");
+                Some(ended) = serving.join_next(), if !serving.is_empty() => {
+                    if let Ok(Err(error)) = ended {
+                        tracing::error!(%error, "a listener cannot be used");
+                    }
+                }
             }
         }
         beating.abort();
     });
+}
+
+fn settings(
+    order: &Open,
+    connections: &Arc<Connections>,
+    proxy: &Rc<Proxy>,
+    metrics: &Arc<Metrics>,
+) -> listen::Settings {
+    let address = order.socket.address();
+    let (rendering, metrics) = (Rc::clone(proxy), Arc::clone(metrics));
+    listen::Settings {
+        header_timeout: order.admission.header_timeout,
+        head: listen::guard::Limits {
+            head: order.admission.head,
+            ..Default::default()
+        },
+        tls: order.tls.clone(),
+        render: Rc::new(move |refusal| rendering.render_refusal(address, refusal)),
+        observe: Rc::new(move |event| observe(&metrics, address, event)),
+        ..listen::Settings::new(Arc::clone(connections))
+    }
 }
 
 /// Counts and logs what a listener reports.

@@ -1,6 +1,7 @@
 //! The command line. One file a subcommand where there is more to it than a call.
 
 pub mod ca;
+pub mod check;
 pub mod env;
 pub mod operator;
 pub mod sandbox;
@@ -13,8 +14,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::{self, AppError};
-use crate::config::load::{Problem, load};
-use crate::config::model::Listen;
 
 /// A sidecar that stands between an application and its payment gateway.
 #[derive(Debug, Parser)]
@@ -28,8 +27,10 @@ struct Cli {
 enum Command {
     /// Run the sidecar.
     Run(Config),
-    /// Validate a configuration: prints every problem and exits with 78, or prints each route and exits with 0.
-    Check(Config),
+    /// Validate a configuration: prints every problem and exits with 78, or prints what it means and exits with 0.
+    Check(check::Args),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
     /// Ask a running sidecar whether it is ready: exits with 0 or 1.
     Health {
         /// The admin listener.
@@ -79,13 +80,20 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(config) => match app::run(&config.config) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(AppError::Config(problems)) => print_problems(&problems),
+            Err(AppError::Config(problems)) => {
+                check::print_problems(&problems);
+                ExitCode::from(CONFIG)
+            }
             Err(error) => {
                 eprintln!("sentinel: {error}");
                 ExitCode::from(SOFTWARE)
             }
         },
-        Command::Check(config) => check(&config.config),
+        Command::Check(args) => check::run(&args),
+        Command::Schema => {
+            println!("{:#}", crate::config::schema::published());
+            ExitCode::SUCCESS
+        }
         Command::Health { admin } => health(admin),
         Command::Top(args) => answer(top::run(&args)),
         Command::Tap(args) => answer(tap::run(&args)),
@@ -131,50 +139,6 @@ fn answer(result: Result<(), operator::AccessError>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn print_problems(problems: &[Problem]) -> ExitCode {
-    for problem in problems {
-        eprintln!("{problem:#}");
-    }
-    ExitCode::from(CONFIG)
-}
-
-fn check(file: &std::path::Path) -> ExitCode {
-    let config = match load(file) {
-        Ok(config) => config,
-        Err(problems) => return print_problems(&problems),
-    };
-    for route in &config.routes {
-        let own = route.listen.iter().map(Listen::url);
-        let shared = config.listeners.shared.iter();
-        let shared = shared.map(|listen| format!("{}{}", listen.url(), route.path_prefix));
-        let at: Vec<String> = match route.path_prefix.is_empty() {
-            true => own.collect(),
-            false => own.chain(shared).collect(),
-        };
-        let at = at.join(" and ");
-        let gateways: Vec<String> = route
-            .gateways
-            .iter()
-            .filter_map(|name| config.gateways.get(name))
-            .map(|gateway| {
-                let scheme = if gateway.endpoint.tls { "https" } else { "http" };
-                format!(
-                    "{} ({scheme}://{}:{}{})",
-                    gateway.name, gateway.endpoint.host, gateway.endpoint.port, gateway.endpoint.base_path
-                )
-            })
-            .collect();
-        println!(
-            "{}: {at} speaks {}, forwards to {}",
-            route.name,
-            route.dialect.name(),
-            gateways.join(", ")
-        );
-    }
-    println!("{}: ok", file.display());
-    ExitCode::SUCCESS
 }
 
 fn health(admin: std::net::SocketAddr) -> ExitCode {

@@ -5,6 +5,7 @@
 //! the structure of the file; no error text repeats one.
 
 pub mod defaults;
+pub mod diff;
 mod expand;
 mod files;
 pub mod load;

@@ -117,7 +117,7 @@ pub enum Event {
 /// Counts the connections of the process against their limit.
 #[derive(Debug)]
 pub struct Connections {
-    limit: usize,
+    limit: AtomicUsize,
     open: AtomicUsize,
 }
 
@@ -125,9 +125,14 @@ impl Connections {
     /// A count that admits `limit` connections.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             open: AtomicUsize::new(0),
         })
+    }
+
+    /// Admits another number from now on; connections that are open stay so.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How many are open.
@@ -138,7 +143,7 @@ impl Connections {
     fn admit(self: &Arc<Self>) -> Option<Admitted> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(self.clone());
-        (before < self.limit).then_some(admitted)
+        (before < self.limit.load(Ordering::Relaxed)).then_some(admitted)
     }
 }
 
@@ -179,6 +184,16 @@ pub fn shutdown() -> (ShutdownHandle, Shutdown) {
 }
 
 impl ShutdownHandle {
+    /// Another listener's end.
+    pub fn listener(&self) -> Shutdown {
+        Shutdown(self.0.subscribe())
+    }
+
+    /// Whether a listener still waits for it.
+    pub fn is_wanted(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     /// Moves stopping forward; a step back is ignored.
     pub fn stop(&self, stop: Stop) {
         self.0.send_if_modified(|now| {

@@ -6,18 +6,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::listeners::{Listeners, OpenError};
 use super::liveness::Liveness;
 use super::service::{self, State};
-use crate::config::load::load;
+use crate::config::diff;
+use crate::config::load::{Problem, fingerprint, load};
+use crate::config::model::Config;
+use crate::listen::bind::{Activated, Bound};
 use crate::payment::engine::Engine;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::Reloaded;
 use crate::telemetry::log::LogError;
 use crate::telemetry::tap::Reader;
 use crate::telemetry::{Logging, Metrics};
+
+/// How long a file must stay the same before it is taken.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// How many reloads are remembered.
 const HISTORY: usize = 32;
@@ -33,8 +40,19 @@ pub struct Reload {
     pub result: &'static str,
     /// SHA-256 of the configuration in force afterwards.
     pub hash: String,
+    /// What changed.
+    pub changes: Vec<String>,
     /// Why it was rejected.
     pub problems: Vec<String>,
+}
+
+/// What the file held when it was last looked at, so that what is broken is reported once and not at every look.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The fingerprint of the file and of those that the configuration in force names.
+    fingerprint: Option<String>,
+    /// What was wrong with it by itself: a file that it names may since have come.
+    problems: Vec<String>,
 }
 
 /// The operators' side of a running sidecar.
@@ -49,24 +67,30 @@ pub struct Control {
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
-    /// What the file held when it was last looked at, so that a broken file is reported once and not at every look.
-    looked_at: Mutex<Option<Vec<u8>>>,
+    seen: Mutex<Seen>,
+    listeners: Listeners,
+    /// The admin listener; its end stops it.
+    admin: Mutex<Option<oneshot::Sender<()>>>,
     history: Mutex<Vec<Reload>>,
 }
 
 impl Control {
     /// For a configuration that has just been loaded.
-    pub fn new(
+    pub(super) fn new(
         file: PathBuf,
         runtime: Arc<ArcSwap<Runtime>>,
         metrics: Arc<Metrics>,
         logging: Arc<Logging>,
         liveness: Arc<Liveness>,
         engine: Option<Arc<Engine>>,
+        listeners: Listeners,
     ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
         metrics.config_in_force(&runtime.load().config.hash);
-        let looked_at = std::fs::read(&file).ok();
+        let seen = Seen {
+            fingerprint: Some(runtime.load().config.hash.clone()),
+            ..Seen::default()
+        };
         Self {
             file,
             runtime,
@@ -77,7 +101,9 @@ impl Control {
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
-            looked_at: Mutex::new(looked_at),
+            seen: Mutex::new(seen),
+            listeners,
+            admin: Mutex::new(None),
             history: Mutex::new(Vec::new()),
         }
     }
@@ -158,15 +184,42 @@ impl Control {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn reload_if_changed(&self) {
-        let Ok(now) = std::fs::read(&self.file) else { return };
-        let changed = {
-            let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = looked_at.as_ref() != Some(&now);
-            *looked_at = Some(now);
-            changed
+    pub(super) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Serves operators on a socket from now on, and no longer on the one before.
+    pub(super) fn serve_admin(self: &Arc<Self>, socket: Option<Bound>) -> std::io::Result<()> {
+        let next = match socket {
+            Some(socket) => {
+                let listener = tokio::net::TcpListener::from_std(socket.into_std())?;
+                let (stop, stopped) = oneshot::channel();
+                tokio::spawn(crate::admin::serve(listener, Arc::clone(self), stopped));
+                Some(stop)
+            }
+            None => None,
+        };
+        *self.admin.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Reloads when the file, or one that it names, has other content than at the last look. Comparing content, not
+    /// events, also sees the symlink swap of a Kubernetes ConfigMap and an editor's rename.
+    pub(super) async fn reload_if_changed(self: &Arc<Self>) {
+        let now = fingerprint(&self.file, &self.runtime.load().config);
+        // A file that is not there just now is being replaced.
+        let Some(now) = now else { return };
+        let (changed, problems) = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            (seen.fingerprint.as_ref() != Some(&now), seen.problems.clone())
         };
         if changed {
+            // Whoever writes in place may be in the middle of it, and half a file may be a valid one.
+            tokio::time::sleep(SETTLED).await;
+            if fingerprint(&self.file, &self.runtime.load().config).as_ref() == Some(&now) {
+                let _ = self.reload("file").await;
+            }
+        } else if !problems.is_empty() && load(&self.file).map_or_else(|found| told(&found) != problems, |_| true) {
             let _ = self.reload("file").await;
         }
     }
@@ -174,68 +227,28 @@ impl Control {
     /// Loads, validates and applies the file; on any problem everything stays as it is.
     ///
     /// # Errors
-    /// What is wrong with the file, or what cannot be changed without a restart.
-    pub async fn reload(&self, trigger: &'static str) -> Result<Reload, Reload> {
+    /// What is wrong with the file, what the system refuses, or what cannot be changed without a restart.
+    pub async fn reload(self: &Arc<Self>, trigger: &'static str) -> Result<Reload, Reload> {
         let _one_at_a_time = self.reloading.lock().await;
         service::tell(State::Reloading);
         let before = self.runtime.load_full();
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = std::fs::read(&self.file).ok();
-        let outcome = match load(&self.file) {
-            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
-            Ok(config) if config.hash == before.config.hash => Ok("unchanged"),
-            Ok(config) => {
-                let fixed = [
-                    ("listeners", config.data_listeners() != before.config.data_listeners()),
-                    (
-                        "listeners.admin",
-                        config.listeners.admin != before.config.listeners.admin,
-                    ),
-                    ("workers", config.workers != before.config.workers),
-                    ("admission", config.admission != before.config.admission),
-                    ("log.json", config.log.json != before.config.log.json),
-                    ("shutdown", config.shutdown != before.config.shutdown),
-                    ("telemetry", config.otlp != before.config.otlp),
-                    ("ledger", config.ledger != before.config.ledger),
-                ];
-                let problems: Vec<String> = fixed
-                    .iter()
-                    .filter(|(_, changed)| *changed)
-                    .map(|(what, _)| {
-                        format!("{what}: changed, which needs a restart; the old configuration stays in force")
-                    })
-                    .collect();
-                if problems.is_empty() {
-                    Runtime::build(config, Some(&before), &self.metrics)
-                        .map_err(|problem| vec![problem])
-                        .map(|built| {
-                            if let Err(error) =
-                                self.switch_log(Some(&built.config.log.level), Some(built.config.log.access))
-                            {
-                                tracing::error!(%error, "the log keeps its level");
-                            }
-                            let gone = before.routes.iter().map(|route| &route.config.name);
-                            for name in gone.filter(|name| built.routes.iter().all(|route| route.config.name != **name))
-                            {
-                                self.metrics.forget_route(name);
-                            }
-                            let gone = before.config.gateways.keys();
-                            for name in gone.filter(|name| !built.config.gateways.contains_key(*name)) {
-                                self.metrics.forget_gateway(name);
-                            }
-                            if let Some(engine) = &self.engine {
-                                engine.set_routes(built.payments());
-                            }
-                            self.runtime.store(Arc::new(built));
-                            "applied"
-                        })
-                } else {
-                    Err(problems)
-                }
-            }
+        let loaded = load(&self.file);
+        let seen = Seen {
+            fingerprint: match &loaded {
+                Ok(config) => Some(config.hash.clone()),
+                Err(_) => fingerprint(&self.file, &before.config),
+            },
+            problems: loaded.as_ref().err().map_or_else(Vec::new, |problems| told(problems)),
         };
-        let (result, problems) = match outcome {
-            Ok(result) => (result, Vec::new()),
-            Err(problems) => ("rejected", problems),
+        let outcome = match loaded {
+            Err(problems) => Err(told(&problems)),
+            Ok(config) if config.hash == before.config.hash => Ok(("unchanged", Vec::new())),
+            Ok(config) => self.apply(config, &before).await.map(|changes| ("applied", changes)),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        let ((result, changes), problems) = match outcome {
+            Ok(outcome) => (outcome, Vec::new()),
+            Err(problems) => (("rejected", Vec::new()), problems),
         };
         let hash = self.runtime.load().config.hash.clone();
         let reload = Reload {
@@ -243,6 +256,7 @@ impl Control {
             trigger,
             result,
             hash,
+            changes,
             problems,
         };
         Reloaded {
@@ -250,6 +264,7 @@ impl Control {
             trigger,
             result,
             hash: &reload.hash,
+            changes: &reload.changes,
             problems: &reload.problems,
             at: reload.at,
         }
@@ -265,6 +280,66 @@ impl Control {
         }
         history.push(reload.clone());
         if result == "rejected" { Err(reload) } else { Ok(reload) }
+    }
+
+    /// Puts a valid configuration in force: first everything that can fail, then everything that cannot.
+    async fn apply(self: &Arc<Self>, config: Config, before: &Runtime) -> Result<Vec<String>, Vec<String>> {
+        let old = &before.config;
+        let fixed = [
+            ("workers", config.workers != old.workers),
+            ("log.json", config.log.json != old.log.json),
+            ("telemetry", config.otlp != old.otlp),
+            ("ledger", config.ledger != old.ledger),
+        ];
+        let problems: Vec<String> = fixed
+            .iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(what, _)| format!("{what}: changed, which needs a restart; the old configuration stays in force"))
+            .collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let changes = diff::changes(old, &config);
+        let refused = |error: OpenError| vec![error.to_string()];
+        let prepared = self
+            .listeners
+            .prepare(&config, &mut Activated::default())
+            .map_err(refused)?;
+        let admin = match config.listeners.admin {
+            address if address == old.listeners.admin => None,
+            Some(address) => match Bound::for_workers(address, 1) {
+                Ok(mut bound) => Some(bound.pop()),
+                Err(error) => return Err(vec![error.to_string()]),
+            },
+            None => Some(None),
+        };
+        let built = Runtime::build(config, Some(before), &self.metrics).map_err(|problem| vec![problem])?;
+        if let Err(error) = self.switch_log(Some(&built.config.log.level), Some(built.config.log.access)) {
+            tracing::error!(%error, "the log keeps its level");
+        }
+        let gone = before.routes.iter().map(|route| &route.config.name);
+        for name in gone.filter(|name| built.routes.iter().all(|route| route.config.name != **name)) {
+            self.metrics.forget_route(name);
+        }
+        let gone = old.gateways.keys();
+        for name in gone.filter(|name| !built.config.gateways.contains_key(*name)) {
+            self.metrics.forget_gateway(name);
+        }
+        if let Some(engine) = &self.engine {
+            engine.set_routes(built.payments());
+        }
+        let config = Arc::clone(&built.config);
+        // Routes before listeners: a new listener's first request finds its route.
+        self.runtime.store(Arc::new(built));
+        if let Err(error) = self.listeners.apply(&config, prepared).await {
+            tracing::error!(%error, "a listener could not be opened");
+        }
+        if let Some(socket) = admin
+            && let Err(error) = self.serve_admin(socket)
+        {
+            tracing::error!(%error, "the admin listener could not be opened");
+        }
+        Ok(changes)
     }
 
     /// Forces a breaker open or closed, or resets it; `None` when there is no such breaker.
@@ -295,6 +370,10 @@ pub enum BreakerCommand {
     Close,
     /// By itself again, everything forgotten.
     Reset,
+}
+
+fn told(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 fn unix_now() -> u64 {

@@ -71,3 +71,61 @@ fn references(schema: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Editors read the file in the repository: it must say what the types say.
+    #[test]
+    fn the_schema_in_the_repository_is_the_one_of_the_types() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sentinel.schema.json");
+        let shipped: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(
+            shipped,
+            published(),
+            "run `cargo run -- schema > config/sentinel.schema.json`"
+        );
+    }
+
+    #[test]
+    fn the_shipped_configuration_fits_and_mistakes_do_not() {
+        let validator = jsonschema::draft202012::new(&published()).unwrap();
+        let text = include_str!("../../config/sentinel.yaml");
+        let shipped: Value = serde_yaml::from_str(text).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&shipped).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+        for (path, wrong, fits) in [
+            ("/workers", json!("four"), false),
+            ("/workers", json!("${WORKERS:-2}"), true),
+            ("/listeners/shred", json!("x"), false),
+            ("/gateways/stripe/dialect", json!("strype"), false),
+            ("/gateways/stripe/protocol", json!("h2"), true),
+            (
+                "/gateways/stripe/credentials",
+                json!({ "secret_key": { "file": "/run/x" } }),
+                true,
+            ),
+            (
+                "/gateways/stripe/credentials",
+                json!({ "secret_key": { "fil": "/run/x" } }),
+                false,
+            ),
+            (
+                "/routes/0/listen",
+                json!([{ "address": "127.0.0.1:1", "tls": "local_ca" }, "127.0.0.1:2"]),
+                true,
+            ),
+            ("/routes/0/listen", json!({ "tls": "local_ca" }), false),
+            ("/routes/0/failover", json!({ "mode": "off" }), true),
+            ("/x-anchors", json!({ "any": 1 }), true),
+        ] {
+            let mut changed = shipped.clone();
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            changed.pointer_mut(parent).unwrap()[key] = wrong;
+            assert_eq!(validator.is_valid(&changed), fits, "{path}");
+        }
+    }
+}

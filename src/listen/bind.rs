@@ -59,6 +59,14 @@ impl Bound {
         self.address
     }
 
+    /// The same socket once more: both share one queue of connections.
+    pub fn copy(&self) -> io::Result<Self> {
+        Ok(Self {
+            listener: self.listener.try_clone()?,
+            address: self.address,
+        })
+    }
+
     /// The socket itself.
     pub fn into_std(self) -> TcpListener {
         self.listener

@@ -51,6 +51,15 @@ impl Runtime {
     /// When a route names a gateway that is not there; the loader does not let that pass.
     pub fn build(config: Config, before: Option<&Self>, metrics: &Arc<Metrics>) -> Result<Self, String> {
         let now = Instant::now();
+        let mut config = config;
+        // An unchanged gateway keeps its identity, and with it every worker's open connections.
+        if let Some(before) = before {
+            for (name, gateway) in &mut config.gateways {
+                if let Some(earlier) = before.config.gateways.get(name).filter(|earlier| *earlier == gateway) {
+                    *gateway = Arc::clone(earlier);
+                }
+            }
+        }
         let config = Arc::new(config);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
@@ -65,16 +74,16 @@ impl Runtime {
             let earlier = before.and_then(|before| before.routes.iter().find(|state| state.config.name == route.name));
             let protection = match earlier {
                 Some(earlier) => {
-                    let moved = |_: &str| earlier.gateway.endpoint != gateway.endpoint;
+                    let endpoint =
+                        |config: &Config, name: &str| config.gateways.get(name).map(|gateway| gateway.endpoint.clone());
+                    let moved = |name: &str| {
+                        before.and_then(|before| endpoint(&before.config, name)) != endpoint(&config, name)
+                    };
                     earlier.protection.carried_over(route, moved, now)
                 }
                 None => Protection::new(route, now),
             };
-            // An unchanged gateway keeps its identity, and with it every worker's open connections.
-            let gateway = match earlier {
-                Some(earlier) if *earlier.gateway == **gateway => Arc::clone(&earlier.gateway),
-                _ => Arc::clone(gateway),
-            };
+            let gateway = Arc::clone(gateway);
             let breaker = protection
                 .breaker(name)
                 .cloned()
@@ -82,13 +91,11 @@ impl Runtime {
             let metrics = metrics.route(&route.name);
             let at_gateway = metrics.gateway(name);
             at_gateway.set_state(breaker.state().gauge());
-            let gateways = route.gateways.iter().enumerate().filter_map(|(index, name)| {
-                // The first has been resolved already, connections and all.
-                let config = match index {
-                    0 => &gateway,
-                    _ => config.gateways.get(name)?,
-                };
-                Some((Arc::clone(config), Arc::clone(protection.breaker(name)?)))
+            let gateways = route.gateways.iter().filter_map(|name| {
+                Some((
+                    Arc::clone(config.gateways.get(name)?),
+                    Arc::clone(protection.breaker(name)?),
+                ))
             });
             let payments = match config.ledger {
                 Some(_) => engine::Route::new(route, gateways, &metrics),

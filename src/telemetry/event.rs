@@ -377,6 +377,8 @@ pub struct Reloaded<'a> {
     pub result: &'static str,
     /// The configuration in force afterwards.
     pub hash: &'a str,
+    /// What changed.
+    pub changes: &'a [String],
     /// Why it was rejected.
     pub problems: &'a [String],
     /// Seconds of Unix time.
@@ -394,6 +396,7 @@ impl Reloaded<'_> {
                 trigger = self.trigger,
                 result = self.result,
                 hash = self.hash,
+                changes = ?self.changes,
                 "configuration loaded"
             );
         } else {

@@ -128,7 +128,11 @@ async fn a_reload_moves_traffic_and_a_broken_or_impossible_one_changes_nothing()
 
     std::fs::write(sentinel.config(), "routes: [").unwrap();
     assert_eq!(ask(admin, "POST", "/reload", "localhost", "").await.status(), 422);
-    std::fs::write(sentinel.config(), config(admin, free_port(), first.address, "", "")).unwrap();
+    std::fs::write(
+        sentinel.config(),
+        config(admin, listen, first.address, "", "workers: 2\n"),
+    )
+    .unwrap();
     let refused = ask(admin, "POST", "/reload", "localhost", "").await;
     assert_eq!(refused.status(), 422);
     assert!(refused.text().contains("needs a restart"), "{refused:?}");

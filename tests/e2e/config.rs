@@ -66,3 +66,49 @@ routes:
         "{seen:?}"
     );
 }
+
+#[test]
+fn check_says_what_a_configuration_means_and_where_it_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sentinel.yaml");
+    let text = "ledger: { sqlite: ledger.db }
+gateways:
+  stripe: { dialect: stripe, endpoint: https://api.stripe.com, credentials: { secret_key: sk_test_secret } }
+  adyen: { dialect: adyen, endpoint: https://checkout-test.adyen.com, credentials: { api_key: k_secret, merchant_account: Acme } }
+routes:
+  - { name: checkout, listen: 127.0.0.1:8081, dialect: stripe, gateways: [stripe, adyen] }
+";
+    std::fs::write(&file, text).unwrap();
+    let (code, told, trouble) = command(&["check", "--config", "sentinel.yaml"], dir.path());
+    assert_eq!(code, 0, "{trouble}");
+    for wanted in [
+        "checkout: http://127.0.0.1:8081 speaks stripe",
+        "forwards to stripe at https://api.stripe.com",
+        "fails over to adyen at https://checkout-test.adyen.com",
+        "failover: fence; fence at stripe: F",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    let (code, told, _) = command(&["check", "--config", "sentinel.yaml", "--format", "json"], dir.path());
+    let meaning: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (code, &meaning["routes"][0]["failover"]),
+        (0, &serde_json::json!("fence"))
+    );
+    assert!(!told.contains("_secret"), "{told}");
+
+    std::fs::write(&file, text.replace("gateways: [stripe", "gateway: [stripe")).unwrap();
+    let (code, _, trouble) = command(&["check", "--config", "sentinel.yaml"], dir.path());
+    assert_eq!(code, 78);
+    assert!(
+        trouble.contains("sentinel.yaml:6:") && trouble.contains("did you mean `gateways`?"),
+        "{trouble}"
+    );
+    let (code, told, _) = command(&["check", "--config", "sentinel.yaml", "--format", "json"], dir.path());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["problems"][0]["line"]), (78, &serde_json::json!(6)));
+
+    let (code, schema, _) = command(&["schema"], dir.path());
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!((code, &schema["title"]), (0, &serde_json::json!("API Sentinel")));
+}

@@ -12,6 +12,7 @@ mod forwarding;
 mod framing;
 mod monitoring;
 mod payments;
+mod reload;
 mod resilience;
 mod sandbox;
 mod service;

@@ -1,0 +1,217 @@
+//! `sentinel check`: every problem of a configuration with its place, or what it means: who listens where, what is
+//! forwarded where, and what each route can fail over, with which fence.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::config::load::{Problem, load};
+use crate::config::model::{Config, GatewayConfig, Listen, Mode, Route};
+use crate::gateway::{FenceStrength, for_dialect};
+
+/// Arguments of `sentinel check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, short, env = "SENTINEL_CONFIG", default_value = "config/sentinel.yaml")]
+    pub config: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Checks, prints, and says how it went.
+pub fn run(args: &Args) -> ExitCode {
+    let outcome = load(&args.config);
+    match (&outcome, args.format) {
+        (Ok(config), Format::Text) => print!("{}", text(&args.config, config)),
+        (Ok(config), Format::Json) => println!("{:#}", meaning(config)),
+        (Err(problems), Format::Text) => print_problems(problems),
+        (Err(problems), Format::Json) => println!("{:#}", json!({ "ok": false, "problems": problems_json(problems) })),
+    }
+    match outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(super::CONFIG),
+    }
+}
+
+/// Problems as people read them, on standard error.
+pub fn print_problems(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{problem:#}");
+    }
+}
+
+fn problems_json(problems: &[Problem]) -> Vec<Value> {
+    let each = problems.iter().map(|problem| {
+        json!({
+            "file": problem.file,
+            "line": problem.place.map(|place| place.line),
+            "column": problem.place.map(|place| place.column),
+            "path": problem.path,
+            "message": problem.message,
+            "hint": problem.hint,
+        })
+    });
+    each.collect()
+}
+
+/// What a gateway can do for a route's payments, and what stands against it.
+struct Role {
+    /// Whether Sentinel can make requests of its own there.
+    takes_payments: bool,
+    /// Its fence, where it is the one that fails.
+    fence: FenceStrength,
+}
+
+fn role(gateway: &GatewayConfig) -> Role {
+    match for_dialect(gateway.dialect) {
+        Some(dialect) => Role {
+            takes_payments: true,
+            fence: dialect.capabilities().fence,
+        },
+        None => Role {
+            takes_payments: false,
+            fence: FenceStrength::F0,
+        },
+    }
+}
+
+/// What a fence means for a payment whose outcome is unknown.
+fn fence_words(fence: FenceStrength) -> &'static str {
+    match fence {
+        FenceStrength::F3 => "permanent: an unknown outcome is fenced, then tried elsewhere",
+        FenceStrength::F2 => "weak: an unknown outcome stays in doubt until it is known",
+        FenceStrength::F1 => "look-up only: an unknown outcome stays in doubt until it is known",
+        FenceStrength::F0 => "none: an unknown outcome stays in doubt",
+    }
+}
+
+/// Where an application reaches a route.
+fn addresses(config: &Config, route: &Route) -> Vec<String> {
+    let own = route.listen.iter().map(Listen::url);
+    let shared = config.listeners.shared.iter();
+    let shared = shared.map(|listen| format!("{}{}", listen.url(), route.path_prefix));
+    match route.path_prefix.is_empty() {
+        true => own.collect(),
+        false => own.chain(shared).collect(),
+    }
+}
+
+fn endpoint(gateway: &GatewayConfig) -> String {
+    let endpoint = &gateway.endpoint;
+    let scheme = if endpoint.tls { "https" } else { "http" };
+    let host = match endpoint.host.contains(':') {
+        true => format!("[{}]", endpoint.host),
+        false => endpoint.host.clone(),
+    };
+    match (endpoint.tls, endpoint.port) {
+        (true, 443) | (false, 80) => format!("{scheme}://{host}{}", endpoint.base_path),
+        (_, port) => format!("{scheme}://{host}:{port}{}", endpoint.base_path),
+    }
+}
+
+fn gateways<'a>(config: &'a Config, route: &'a Route) -> impl Iterator<Item = &'a GatewayConfig> {
+    let found = route.gateways.iter().filter_map(|name| config.gateways.get(name));
+    found.map(AsRef::as_ref)
+}
+
+fn text(file: &Path, config: &Config) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    if let Some(admin) = config.listeners.admin {
+        let token = if config.admin.token.is_some() {
+            ", with a token"
+        } else {
+            ""
+        };
+        line(format!("operators: http://{admin}{token}"));
+    }
+    if let Some(ledger) = &config.ledger {
+        line(format!("ledger: {}", ledger.sqlite.display()));
+    }
+    for route in &config.routes {
+        let host = route
+            .host
+            .as_ref()
+            .map_or_else(String::new, |host| format!(" for host {host}"));
+        line(format!(
+            "{}: {}{host} speaks {}",
+            route.name,
+            addresses(config, route).join(" and "),
+            route.dialect.name()
+        ));
+        for (position, gateway) in gateways(config, route).enumerate() {
+            let verb = if position == 0 { "forwards to" } else { "fails over to" };
+            line(format!("  {verb} {} at {}", gateway.name, endpoint(gateway)));
+            if position > 0 && route.failover.mode != Mode::Off && !role(gateway).takes_payments {
+                line(format!(
+                    "    not yet: payments cannot be translated to {}",
+                    gateway.dialect.name()
+                ));
+            }
+        }
+        if route.failover.mode != Mode::Off
+            && let Some(first) = gateways(config, route).next()
+        {
+            let role = role(first);
+            let fence = if role.takes_payments {
+                format!("fence at {}: {:?}, {}", first.name, role.fence, fence_words(role.fence))
+            } else {
+                format!(
+                    "not yet: payments in {} are forwarded and not understood",
+                    first.dialect.name()
+                )
+            };
+            line(format!("  failover: {}; {fence}", route.failover.mode.name()));
+        }
+    }
+    line(format!("{}: ok", file.display()));
+    out
+}
+
+fn meaning(config: &Config) -> Value {
+    let routes = config.routes.iter().map(|route| {
+        let gateways = gateways(config, route).map(|gateway| {
+            let role = role(gateway);
+            json!({
+                "name": gateway.name,
+                "dialect": gateway.dialect,
+                "endpoint": endpoint(gateway),
+                "credentials": gateway.credentials.names().collect::<Vec<_>>(),
+                "takes_payments": role.takes_payments,
+                "fence": role.fence,
+            })
+        });
+        json!({
+            "name": route.name,
+            "dialect": route.dialect,
+            "addresses": addresses(config, route),
+            "host": route.host,
+            "failover": route.failover.mode,
+            "gateways": gateways.collect::<Vec<_>>(),
+        })
+    });
+    let listeners = config.data_listeners().into_values().map(Listen::url);
+    json!({
+        "ok": true,
+        "hash": config.hash,
+        "admin": config.listeners.admin,
+        "listeners": listeners.collect::<Vec<_>>(),
+        "ledger": config.ledger.as_ref().map(|ledger| &ledger.sqlite),
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
