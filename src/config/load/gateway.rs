@@ -164,10 +164,12 @@ impl Reader<'_> {
         ];
         let here = format!("gateways.{name}.credentials");
         let (needed, optional) = (needed(dialect), optional(dialect));
+        // One that is misspelt or of the wrong kind was told already.
+        let told = self.broken(&here);
         let mut values = BTreeMap::new();
         for (field, value) in single {
             match value {
-                None if needed.contains(&field) && !self.broken(&here) => {
+                None if needed.contains(&field) && !told => {
                     self.problem(here.clone(), format!("{} credentials need `{field}`", dialect.name()));
                 }
                 None => {}

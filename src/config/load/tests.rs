@@ -261,6 +261,16 @@ fn failover_without_what_makes_it_safe_is_refused() {
             "add `credentials` with secret_key",
         ),
         ("api_key: key, ", "", "adyen credentials need `api_key`"),
+        (
+            "api_key: key, merchant_account: Acme",
+            "",
+            "adyen credentials need `api_key`",
+        ),
+        (
+            "api_key: key, merchant_account: Acme",
+            "",
+            "adyen credentials need `merchant_account`",
+        ),
         ("api_key: key", "api_key: ''", "is empty"),
         (
             "secret_key: sk_test_x",
