@@ -1,6 +1,11 @@
-//! The operators' HTTP interface. Every request needs a `Host` that is ours (DNS rebinding). Changing takes POST, no
-//! foreign `Origin`, and the token where one is configured. On loopback reading is open; elsewhere it takes the token
-//! too, but for `/live` and `/ready`, which a prober without secrets asks.
+//! The operators' HTTP interface. Every request needs a `Host` that is ours (DNS rebinding). Changing takes POST (or
+//! DELETE of a fault), nothing that a browser says of another site (`Origin`, `Sec-Fetch-Site`), and the token where one
+//! is configured. On loopback reading is open; elsewhere it takes the token too, but for `/live` and `/ready`, which a
+//! prober without secrets asks. Connections, requests at work, heads, bodies and time are limited; what is refused says
+//! so as problem+json (RFC 9457).
+
+mod faults;
+mod serve;
 
 mod tap;
 
@@ -10,8 +15,10 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
@@ -23,19 +30,16 @@ use crate::config::model::Listen;
 
 /// Serves until it is told to stop (by a value, or by the end of the sender); what was begun is then finished.
 pub async fn serve(listener: TcpListener, control: Arc<Control>, stop: tokio::sync::oneshot::Receiver<()>) {
-    let stopped = async move {
-        let _ = stop.await;
-    };
-    let serving = axum::serve(listener, router(control)).with_graceful_shutdown(stopped);
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "the admin listener ended");
+    let serving = serve::serve(listener, router(Arc::clone(&control)), stop);
+    // The watch ends with the listener: by then nobody can set a fault here, and a listener that follows has its own.
+    tokio::select! {
+        () = serving => {}
+        () = faults::watch(control) => {}
     }
 }
 
 fn router(control: Arc<Control>) -> Router {
-    Router::new()
-        .route("/live", get(live))
-        .route("/ready", get(ready))
+    let pages = Router::new()
         .route("/metrics", get(metrics))
         .route(
             "/version",
@@ -54,13 +58,33 @@ fn router(control: Arc<Control>) -> Router {
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .route("/breakers/{route}/{gateway}/{command}", post(breaker))
+        .route("/faults", get(faults::list).post(faults::add).delete(faults::clear))
+        .route("/faults/{id}", delete(faults::remove));
+    // Probes stand outside the limits: a busy admin listener is no reason to restart a sidecar.
+    serve::limited(pages)
+        .route("/live", get(live))
+        .route("/ready", get(ready))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such page here"))
+        .method_not_allowed_fallback(async || {
+            problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this page does not take that method; see Allow",
+            )
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&control), guard))
         .with_state(control)
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {
-    let body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
+    problem_with(status, detail, "", Value::Null)
+}
+
+/// A problem (RFC 9457) with one more member.
+fn problem_with(status: StatusCode, detail: &str, name: &str, more: Value) -> Response {
+    let mut body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
+    if !more.is_null() {
+        body[name] = more;
+    }
     (
         status,
         [(header::CONTENT_TYPE, "application/problem+json")],
@@ -70,6 +94,25 @@ fn problem(status: StatusCode, detail: &str) -> Response {
 }
 
 async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    let mut response = match refused(&control, &request) {
+        Some(refused) => refused,
+        None => explained(next.run(request).await).await,
+    };
+    // Answers may quote what a gateway or a client wrote: no browser shall take them for a page.
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The answer to a request that may not be asked.
+fn refused(control: &Control, request: &Request) -> Option<Response> {
     let runtime = control.runtime();
     let admin = &runtime.config.admin;
     let host = request
@@ -78,17 +121,14 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
         .and_then(|host| host.to_str().ok())
         .unwrap_or("");
     if !is_ours(host, &admin.hosts) {
-        return problem(
+        return Some(problem(
             StatusCode::MISDIRECTED_REQUEST,
             "this host name is not the admin listener's; add it to admin.hosts if it is",
-        );
+        ));
     }
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
-    if !reads && let Some(origin) = request.headers().get(header::ORIGIN) {
-        let origin = origin.to_str().unwrap_or("");
-        if origin.split_once("://").is_none_or(|(_, named)| named != host) {
-            return problem(StatusCode::FORBIDDEN, "the request comes from another site");
-        }
+    if !reads && foreign(request.headers(), host) {
+        return Some(problem(StatusCode::FORBIDDEN, "the request comes from another site"));
     }
     let loopback = runtime
         .config
@@ -100,16 +140,35 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
         && !open
         && !bears(request.headers(), token.expose())
     {
-        return problem(
+        return Some(problem(
             StatusCode::UNAUTHORIZED,
             "send the admin token: Authorization: Bearer ...",
-        );
+        ));
     }
-    let mut response = next.run(request).await;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    response
+    None
+}
+
+/// Whether a browser says that another site makes this request. Tools send neither header.
+fn foreign(headers: &HeaderMap, host: &str) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let other_origin =
+        text("origin").is_some_and(|origin| origin.split_once("://").is_none_or(|(_, named)| named != host));
+    let other_site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    other_origin || other_site
+}
+
+/// A refusal that axum wrote as text (a path, query or body it could not read), as problem+json.
+async fn explained(response: Response) -> Response {
+    let (status, kind) = (response.status(), response.headers().get(header::CONTENT_TYPE));
+    let text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !text || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let detail = match Limited::new(response.into_body(), 4096).collect().await {
+        Ok(detail) => detail.to_bytes(),
+        Err(_) => Bytes::new(),
+    };
+    problem(status, &String::from_utf8_lossy(&detail))
 }
 
 fn is_ours(host: &str, more: &[String]) -> bool {
@@ -162,6 +221,8 @@ async fn config(State(control): State<Arc<Control>>) -> Json<Value> {
 
 async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
     let runtime = control.runtime();
+    let now = Instant::now();
+    let active = runtime.faults.list(now);
     let routes: Vec<Value> = runtime
         .routes
         .iter()
@@ -176,7 +237,9 @@ async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
                 "gateways": route.config.gateways,
                 "in_flight": route.protection.limit.in_flight(),
                 "limit": route.protection.limit.limit(),
-                "retry_budget_remaining": route.protection.budget.remaining(Instant::now()),
+                "retry_budget_remaining": route.protection.budget.remaining(now),
+                "hedge_delay_ms": route.protection.hedge.delay().map(|delay| delay.as_secs_f64() * 1e3),
+                "faults": active.iter().filter(|fault| fault.spec.route == route.config.name).map(|fault| faults::shown(fault, now)).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -237,7 +300,10 @@ async fn switch_log(State(control): State<Arc<Control>>, Query(switch): Query<Lo
 async fn reload(State(control): State<Arc<Control>>) -> Response {
     match control.reload("admin").await {
         Ok(reload) => Json(reload).into_response(),
-        Err(reload) => (StatusCode::UNPROCESSABLE_ENTITY, Json(reload)).into_response(),
+        Err(reload) => {
+            let detail = "the configuration was rejected; the old one stays in force";
+            problem_with(StatusCode::UNPROCESSABLE_ENTITY, detail, "reload", json!(reload))
+        }
     }
 }
 

@@ -121,7 +121,14 @@ impl Control {
     /// The metrics, with the values that nobody sets while requests run brought up to date.
     pub fn scrape(&self) -> String {
         let now = Instant::now();
-        for route in &self.runtime.load().routes {
+        let runtime = self.runtime.load();
+        let faults = runtime.faults.list(now);
+        for route in &runtime.routes {
+            let set = faults
+                .iter()
+                .filter(|fault| fault.spec.route == route.config.name)
+                .count();
+            route.metrics.set_faults(i64::try_from(set).unwrap_or(i64::MAX));
             let left = route.protection.budget.remaining(now);
             route.metrics.retry_budget.set(i64::from(left));
             let waiting = route.protection.limit.waiting();

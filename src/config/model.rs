@@ -122,4 +122,6 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Host names accepted beside loopback names (DNS rebinding).
     pub hosts: Vec<String>,
+    /// Whether `POST /faults` may make things go wrong on purpose. Off unless asked for: this is a payment's way.
+    pub faults: bool,
 }

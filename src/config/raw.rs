@@ -475,6 +475,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     #[serde(default)]
     pub hosts: Vec<String>,
+    #[serde(default)]
+    pub faults: bool,
 }
 
 /// What leaves the process for those who watch it.

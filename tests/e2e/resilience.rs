@@ -1,5 +1,6 @@
 //! The whole binary in front of a gateway that misbehaves: what the application gets, and what the gateway is spared.
 
+mod faults;
 mod hedging;
 
 use std::net::SocketAddr;

@@ -55,6 +55,7 @@ impl Reader<'_> {
                 .filter(|token| !token.0.is_empty())
                 .map(|token| Secret::new(token.0)),
             hosts: raw.admin.hosts,
+            faults: raw.admin.faults,
         };
         if listeners.admin.is_some_and(|address| !address.ip().is_loopback())
             && admin.token.is_none()
