@@ -294,7 +294,7 @@ async fn a_hostile_configuration_is_rejected_quickly_and_no_secret_is_echoed() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
-            let list = vec![before.as_str(); 10].join(", ");
+            let list = [before.as_str(); 10].join(", ");
             text.push_str(&format!("a{level}: &a{level} [{list}]\n"));
         }
         text + &good
