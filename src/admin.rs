@@ -76,14 +76,14 @@ fn router(control: Arc<Control>) -> Router {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_with(status, detail, "", Value::Null)
+    problem_with(status, detail, Value::Null)
 }
 
-/// A problem (RFC 9457) with one more member.
-fn problem_with(status: StatusCode, detail: &str, name: &str, more: Value) -> Response {
+/// A problem (RFC 9457) with the members of an object beside its own.
+fn problem_with(status: StatusCode, detail: &str, more: Value) -> Response {
     let mut body = json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
-    if !more.is_null() {
-        body[name] = more;
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
     }
     (
         status,
@@ -302,7 +302,7 @@ async fn reload(State(control): State<Arc<Control>>) -> Response {
         Ok(reload) => Json(reload).into_response(),
         Err(reload) => {
             let detail = "the configuration was rejected; the old one stays in force";
-            problem_with(StatusCode::UNPROCESSABLE_ENTITY, detail, "reload", json!(reload))
+            problem_with(StatusCode::UNPROCESSABLE_ENTITY, detail, json!(reload))
         }
     }
 }
