@@ -209,7 +209,13 @@ async fn tokens_end_on_the_second_and_need_every_claim_in_its_type() {
     let house = House::new().await;
     let token = house.tenant("a@example.com").await.session.access;
     let now = house.accounts.ledger.now();
-    assert!(house.accounts.tokens.verify(&token, now + token::ACCESS - 60_000).is_ok());
+    assert!(
+        house
+            .accounts
+            .tokens
+            .verify(&token, now + token::ACCESS - 60_000)
+            .is_ok()
+    );
     assert!(
         house
             .accounts
