@@ -22,9 +22,12 @@
 //! - `Persist(records)`: append all or none, at `state.version` of *before* the step and under `state.epoch`. If another
 //!   owner was there first (version or epoch differ): **drop the new state and every remaining action**, load the state
 //!   again, and deliver the event that was being handled once more if it is `Observed`, `Skipped` or `FollowUp` (late
-//!   truth is taken by whoever owns the payment), or serve a waiting application from what was loaded.
+//!   truth is taken by whoever owns the payment), or serve a waiting application from what was loaded. Whoever lost a race
+//!   owns nothing any more: before it drives the payment further it takes the lease again (`Recovered`), because the
+//!   other one may have planned an attempt and died.
 //! - `Send(send)`: encode attempt `send.n` for its gateway and exchange it on an exclusive connection, the commit byte
-//!   withheld until the lease's epoch was checked once more. `Key::Application` is the application's key verbatim,
+//!   withheld until the lease's epoch and the deadline were checked once more: a process that slept through the gateway's
+//!   key window sends nothing. `Key::Application` is the application's key verbatim,
 //!   `Key::Derived` goes through [`keys::derive`]. Then deliver exactly one `Observed` (built by
 //!   [`Finding::from_exchange`]) or `Skipped`, also when the exchange timed out or was dropped. Before the first `Send` of
 //!   a pay attempt the shell asks the breaker; an open breaker is `Skipped`, which is NotSent by construction. A request

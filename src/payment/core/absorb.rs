@@ -100,6 +100,7 @@ impl Turn {
         match attempt.leg {
             Leg::Fence | Leg::Lookup => self.answered(n, &attempt, finding, evidence),
             Leg::Charge | Leg::Auth => {
+                let (n, attempt) = self.heir(n, attempt, finding.outcome);
                 let finding = self.believed(&attempt, finding);
                 self.learn(n, None, finding, evidence);
             }
@@ -162,6 +163,19 @@ impl Turn {
         self.gone(attempt, finding)
     }
 
+    /// Whom a fact is about: what provably never left was sent again to the same gateway under the same key and reference,
+    /// and whoever asks by these hears of the latter.
+    fn heir(&self, n: u16, attempt: Attempt, outcome: Outcome) -> (u16, Attempt) {
+        let never_executed = |outcome| matches!(outcome, Outcome::NotSent | Outcome::Rejected(_));
+        if never_executed(attempt.known.outcome()) && outcome != Outcome::Unknown && !never_executed(outcome) {
+            let mut later = self.s.pays().rev().take_while(|(later, _)| *later > n);
+            if let Some((later, heir)) = later.find(|(_, a)| (a.gateway, a.key) == (attempt.gateway, attempt.key)) {
+                return (later, heir.clone());
+            }
+        }
+        (n, attempt)
+    }
+
     /// A hold that is known, and then told to be cancelled, is no contradiction: it was voided, or it expired. For money
     /// that was taken at once it is one. Told in the other order, the hold must be that of the very object that was
     /// cancelled: a hold behind a claimed key would be a broken guarantee.
@@ -212,6 +226,7 @@ impl Turn {
         };
         self.learn(n, None, Finding { pending: false, ..note }, evidence);
         if conclusive {
+            let (of, target) = self.heir(of, target, finding.outcome);
             let finding = self.believed(&target, finding);
             self.learn(of, Some(n), finding, None);
         } else if question.leg == Leg::Lookup && finding.ids.payment.is_some() {
@@ -223,10 +238,10 @@ impl Turn {
             };
             self.learn(of, Some(n), found, None);
         }
-        // A person may have to be told, or the next question has to wait, if that did not decide it.
+        // The next question has to wait, if that did not decide it or a release is still to be proven.
         let open = self
             .attempt(of)
-            .is_some_and(|target| !target.harmless() && !self.decided(of, &target));
+            .is_some_and(|target| !target.harmless() && (self.s.owed(of) || !self.decided(of, &target)));
         if open {
             self.pause(of);
         }

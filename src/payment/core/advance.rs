@@ -299,7 +299,13 @@ impl Turn {
             wanted && !attempt.known.fenced() && !attempt.released
         });
         let Some((n, attempt)) = open else { return true };
-        if self.believed_fence(attempt) == FenceStrength::F3 {
+        // A fence that was concluded without closing it will not close it the next time.
+        let kind = Key::fence(attempt.ids.payment.is_some());
+        let tried = self
+            .acting(*n, Leg::Fence)
+            .iter()
+            .any(|(_, fence)| fence.over() && fence.key == kind);
+        if self.believed_fence(attempt) == FenceStrength::F3 && !tried {
             self.enter(Phase::Fencing { of: *n });
             self.ask(*n, Question::Fence);
         } else {
@@ -482,6 +488,8 @@ impl Turn {
             return;
         }
         match release.known.outcome() {
+            // Another owner's exchange: it ends, or its owner is lost.
+            Outcome::Unknown if release.pending() => {}
             Outcome::Unknown if release.accepted => self.ask(m, Question::LookUp),
             Outcome::Unknown if release.observed => {
                 if leg == Leg::Void || self.replayable(&release) {
@@ -531,13 +539,8 @@ impl Turn {
         let fence = fence && !(look_up && !wanted && self.fence_over(of));
         let asked = |leg| self.acting(of, leg).into_iter().next();
         // A concluded fence may not become loose again, and one by id is another than one by key: attempts of their own.
-        let key = target
-            .ids
-            .payment
-            .as_ref()
-            .map_or(Key::Derived { nth: 0 }, |_| Key::BY_ID);
-        let fence_n =
-            asked(Leg::Fence).filter(|(_, fence)| fence.known.outcome() != Outcome::Succeeded && fence.key == key);
+        let key = Key::fence(target.ids.payment.is_some());
+        let fence_n = asked(Leg::Fence).filter(|(_, fence)| !fence.over() && fence.key == key);
         let (fence_n, look_up_n) = (fence_n.map(|(n, _)| n), asked(Leg::Lookup).map(|(n, _)| n));
         let in_flight = |n: Option<u16>| n.is_some_and(|n| self.s.here.in_flight.contains(&n));
         if self.s.here.waiting.contains(&of) || in_flight(fence_n) || in_flight(look_up_n) {

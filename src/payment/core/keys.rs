@@ -25,6 +25,11 @@ impl Key {
     /// Marks a fence that names its target's object. Until the object's id is known, a fence claims its target's key. The
     /// two differ in what they prove and in what they can end, so that they are never sent as one attempt.
     pub const BY_ID: Self = Self::Derived { nth: 1 };
+
+    /// The mark of a fence, by whether its target's id is known.
+    pub(super) const fn fence(by_id: bool) -> Self {
+        if by_id { Self::BY_ID } else { Self::Derived { nth: 0 } }
+    }
 }
 
 /// How many characters of base32 a derived key has: 180 bits, and short enough for every gateway but those that the

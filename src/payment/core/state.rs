@@ -205,6 +205,11 @@ impl Attempt {
         self.released || self.known.no_effect()
     }
 
+    /// Concluded: the fence, look-up or modification was done.
+    pub fn over(&self) -> bool {
+        self.known.outcome() == Outcome::Succeeded
+    }
+
     /// Planned, and nothing heard yet.
     pub fn pending(&self) -> bool {
         !self.observed && self.known.unknown()

@@ -172,3 +172,48 @@ fn where_requests_may_pass_the_ledger_by_not_sent_is_not_believed_of_the_applica
     payment.hears(3, bare(Outcome::NotSent));
     assert_eq!(payment.state.phase.name(), "failed");
 }
+
+#[test]
+fn a_release_that_was_accepted_is_looked_for_after_a_pause_and_not_at_once() {
+    let mut payment = Payment::open(plan(Mode::Gated, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, bare(Outcome::Authorised));
+    payment.hears(3, bare(Outcome::Succeeded));
+    payment.hears(1, bare(Outcome::Authorised));
+    let void = payment.sent().filter(|(_, leg)| *leg == Leg::Void).unwrap().0;
+    payment.hears(
+        void,
+        Finding {
+            pending: true,
+            ..bare(Outcome::Unknown)
+        },
+    );
+    payment.tell(What::Timer { n: void });
+    // The fence that was asked for while nothing was known of the loser.
+    payment.hears(4, bare(Outcome::Unknown));
+    payment.tell(What::Timer { n: 1 });
+    let look_up = payment
+        .state
+        .numbered()
+        .find(|(_, a)| a.leg == Leg::Lookup && a.of == Some(1))
+        .unwrap()
+        .0;
+    payment.hears(look_up, bare(Outcome::Authorised));
+    assert_eq!(payment.sent(), None);
+    assert!(payment.state.here.waiting.contains(&1));
+}
+
+#[test]
+fn a_look_up_of_what_never_left_that_finds_its_second_sending_is_about_that_one() {
+    let mut payment = Payment::open(plan(Mode::Gated, Intent::Sale));
+    payment.hears(
+        1,
+        Finding {
+            reused: true,
+            ..bare(Outcome::NotSent)
+        },
+    );
+    assert_eq!(payment.sent(), Some((2, Leg::Auth)));
+    payment.hears(1, with_id(Outcome::Authorised));
+    assert_eq!(payment.state.winner, Some(2));
+}

@@ -238,9 +238,7 @@ impl Turn {
 
     /// Whether a fence against `target` was concluded, and with it what a fence can do about it.
     pub(super) fn fence_over(&self, target: u16) -> bool {
-        self.s.attempts.iter().any(|attempt| {
-            attempt.of == Some(target) && attempt.leg == Leg::Fence && attempt.known.outcome() == Outcome::Succeeded
-        })
+        self.acting(target, Leg::Fence).iter().any(|(_, fence)| fence.over())
     }
 
     /// Whether a fence against `target` is not concluded: it may yet end what it finds. A concluded one vouches for the
@@ -250,8 +248,7 @@ impl Turn {
             let attempts = self.s.attempts.iter();
             attempts.filter(|attempt| attempt.of == Some(target) && attempt.leg == Leg::Fence)
         };
-        let over = |fence: &Attempt| fence.known.outcome() == Outcome::Succeeded;
-        let vouched = |kind| fences().any(|fence| over(fence) && (fence.key == kind || fence.key == Key::BY_ID));
-        fences().any(|fence| !over(fence) && !vouched(fence.key))
+        let vouched = |kind| fences().any(|fence| fence.over() && (fence.key == kind || fence.key == Key::BY_ID));
+        fences().any(|fence| !fence.over() && !vouched(fence.key))
     }
 }
