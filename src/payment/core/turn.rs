@@ -6,7 +6,6 @@ use super::plan::KeyKind;
 use super::record::{Decision, Hold, Record};
 use super::state::{Attempt, Cause, Phase, Proof, State, Why};
 use crate::gateway::Leg;
-use crate::gateway::outcome::Outcome;
 use crate::money::Amount;
 use crate::upstream::Evidence;
 
