@@ -582,6 +582,10 @@ fn arrive(shell: &Shell<'_>, w: &mut World, index: usize, how: How, copy: bool, 
     let g = usize::from(message.to);
     walked.arrives(w, &message);
     let answer = w.gateways[g].serve(&message, how, &shell.scenario.facts[g], w.clock);
+    if copy && matches!(answer.outcome, Outcome::Rejected(_)) {
+        // One exchange is refused as a whole; a refused request does not come again by itself.
+        w.net.remove(index);
+    }
     let waits = match w.replicas.get(usize::from(message.from)) {
         Some(replica) => replica.open.contains(&message.n),
         None => w.direct == Direct::Sent,

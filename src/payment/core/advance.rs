@@ -244,7 +244,7 @@ impl Turn {
 
     /// No attempt had an effect, and none will have one.
     fn onward(&mut self, pays: &[(u16, Attempt)]) {
-        let Some((_, last)) = pays.last() else {
+        let Some((n, last)) = pays.last() else {
             return self.fail();
         };
         let bound = self.s.told.is_some() || self.s.abandoned;
@@ -258,7 +258,9 @@ impl Turn {
             .filter(|(_, attempt)| attempt.gateway == last.gateway)
             .count();
         let retries = usize::from(self.s.plan.policy.same_gateway_retries);
-        let idle = last.known.outcome() == Outcome::NotSent && last.reused && !last.known.fenced();
+        let idle = last.known.outcome() == Outcome::NotSent && last.reused;
+        // A key that a fence may have claimed already is of no use for another sending.
+        let idle = idle && self.acting(*n, Leg::Fence).is_empty();
         let again = (idle && tries <= retries).then_some(last.gateway);
         let Some(next) = again.or_else(|| self.next_gateway()) else {
             return self.fail();

@@ -217,3 +217,19 @@ fn a_look_up_of_what_never_left_that_finds_its_second_sending_is_about_that_one(
     payment.hears(1, with_id(Outcome::Authorised));
     assert_eq!(payment.state.winner, Some(2));
 }
+
+#[test]
+fn what_a_fence_was_sent_against_is_not_sent_to_the_same_gateway_again() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    assert_eq!(payment.sent(), Some((2, Leg::Fence)));
+    payment.hears(
+        1,
+        Finding {
+            reused: true,
+            ..bare(Outcome::NotSent)
+        },
+    );
+    let (n, leg) = payment.sent().unwrap();
+    assert_eq!((leg, payment.state.attempt(n).unwrap().gateway), (Leg::Charge, 1));
+}
