@@ -168,8 +168,11 @@ impl Turn {
     fn heir(&self, n: u16, attempt: Attempt, outcome: Outcome) -> (u16, Attempt) {
         let never_executed = |outcome| matches!(outcome, Outcome::NotSent | Outcome::Rejected(_));
         if never_executed(attempt.known.outcome()) && outcome != Outcome::Unknown && !never_executed(outcome) {
-            let mut later = self.s.pays().rev().take_while(|(later, _)| *later > n);
-            if let Some((later, heir)) = later.find(|(_, a)| (a.gateway, a.key) == (attempt.gateway, attempt.key)) {
+            let same = |a: &Attempt| {
+                (a.gateway, a.leg, a.of, a.key) == (attempt.gateway, attempt.leg, attempt.of, attempt.key)
+            };
+            let mut later = self.s.numbered().rev().take_while(|(later, _)| *later > n);
+            if let Some((later, heir)) = later.find(|(_, a)| same(a)) {
                 return (later, heir.clone());
             }
         }
