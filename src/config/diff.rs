@@ -53,6 +53,8 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
                     endpoint.host,
                     endpoint.port,
                     endpoint.base_path,
+                    endpoint.pin_mode,
+                    endpoint.pins_until,
                     endpoint.protocol,
                     endpoint.addresses,
                     endpoint.allow_private,
@@ -209,7 +211,7 @@ routes:
         );
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"].endpoint)),
-            10,
+            12,
             "fields of an endpoint"
         );
         assert_eq!(

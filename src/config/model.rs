@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use failover::{Failover, KeyPolicy, Mode, Undelivered};
 pub use gateway::{
-    Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, Pool, Protocol, Roots, Secret, Webhook,
+    Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret, Webhook,
 };
 pub use route::{Breaker, Hedge, Limits, Listen, Retry, Route, Timeouts};
 pub use telemetry::Otlp;

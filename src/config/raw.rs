@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::model::{Dialect, KeyPolicy, Mode, Protocol, Undelivered};
+use super::model::{Dialect, KeyPolicy, Mode, PinMode, Protocol, Undelivered};
 
 /// A secret: a value that error texts and excerpts never repeat. Best written as `${NAME}` or `{ file: path }`.
 #[derive(Clone, Default, Deserialize)]
@@ -204,7 +204,11 @@ pub struct Gateway {
     /// `sha256/...` of keys of which one must be in the chain; at least two, because gateways change theirs unannounced.
     #[serde(default)]
     pub pins: Vec<String>,
-    /// HTTP towards the gateway. Default `h1`.
+    /// `enforce`, or `report`: then a chain without a pin only warns. Default `enforce`.
+    pub pin_mode: Option<PinMode>,
+    /// The last day on which the pins bind, `2027-12-31`, in UTC. Default: they always bind.
+    pub pins_until: Option<String>,
+    /// HTTP towards the gateway: `h1`, `h2`, or `auto` for what ALPN agrees on. Default `h1`.
     pub protocol: Option<Protocol>,
     /// Fixed addresses instead of DNS.
     #[serde(default)]

@@ -121,6 +121,14 @@ where
         pools.get(gateway).map_or((0, 0, 0), |pool| pool.counts())
     }
 
+    /// Closes a gateway's idle connections; those in use end with their requests.
+    pub fn forget(&self, gateway: &str) {
+        let gone = self.inner.pools.borrow_mut().remove(gateway);
+        if let Some(pool) = gone {
+            pool.close();
+        }
+    }
+
     /// Opens the connections that a gateway's configuration wants to be there before the first request. Fails silently:
     /// the reaper tries again, and a request opens its own.
     pub fn prewarm(&self, gateway: &Arc<GatewayConfig>) {
@@ -386,6 +394,13 @@ where
             let (pool, names) = (Rc::clone(pool), Rc::clone(&self.names));
             let warming = pool.warming();
             tokio::task::spawn_local(async move {
+                let _turn = match pool.multiplexes() {
+                    true => Some(pool.opening().await),
+                    false => None,
+                };
+                if !pool.wants_more() {
+                    return;
+                }
                 let limit = pool.gateway.pool.connect_timeout;
                 let opened = connect(&names, &pool.gateway, pool.trust.as_ref(), pool.metrics.as_ref(), limit);
                 let stocked = match opened.await {

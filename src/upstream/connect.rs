@@ -131,7 +131,7 @@ async fn open(protocol: Protocol, trust: Option<&Trust>, address: SocketAddr) ->
         .await
         .map_err(|error| ConnectError::new(Failure::Tls, format!("{address}: {error}")))?;
     let session = tls.get_ref().1;
-    if !trust.pinned(session) {
+    if !trust.accepts(session) {
         return Err(ConnectError::new(
             Failure::Tls,
             format!("{address}: no pinned key in the verified chain"),

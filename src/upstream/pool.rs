@@ -187,6 +187,7 @@ impl<B> Lease<B> {
             Channel::Own(conn) => self.pool.keep(conn),
             Channel::Stream(shared) => self.pool.leave(&shared),
         }
+        self.pool.report();
     }
 }
 
@@ -198,6 +199,7 @@ impl<B> Drop for Lease<B> {
             Channel::Own(conn) => conn.task.abort(),
             Channel::Stream(shared) => self.pool.leave(&shared),
         }
+        self.pool.report();
     }
 }
 
@@ -280,14 +282,23 @@ impl<B> Pool<B> {
             !shared.sender.is_closed() && now < shared.retire && !idle
         });
         self.report();
+        self.missing().saturating_sub(self.warming.get())
+    }
+
+    /// Whether what is to be kept warm is not there: one connection that all share, or so many that nobody uses.
+    pub(super) fn wants_more(&self) -> bool {
+        self.missing() > 0
+    }
+
+    fn missing(&self) -> usize {
+        if self.closed.get() {
+            return 0;
+        }
         let (wanted, there) = match self.multiplexes.get() {
             true => (self.gateway.pool.prewarm.min(1), self.shared.borrow().len()),
             false => (self.gateway.pool.prewarm, self.idle.borrow().len()),
         };
-        match self.closed.get() {
-            true => 0,
-            false => wanted.saturating_sub(there + self.warming.get()),
-        }
+        wanted.saturating_sub(there)
     }
 
     /// Somebody opens a connection to be kept warm, until this is dropped.
@@ -311,7 +322,6 @@ impl<B> Pool<B> {
 
     fn ended(&self) {
         self.active.set(self.active.get() - 1);
-        self.report();
     }
 
     /// Keeps a connection whose exchange is over, or that nobody needs yet.
@@ -461,6 +471,7 @@ where
             Channel::Stream(shared) if !self.closed.get() => self.shared.borrow_mut().push(shared),
             Channel::Stream(_) => {}
         }
+        self.report();
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Failure;
 use super::connect::ConnectError;
-use crate::config::model::{Endpoint, Pin, Protocol};
+use crate::config::model::{Endpoint, Pin, PinMode, Protocol};
 
 /// What a gateway is trusted by.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub(super) struct Trust {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
     pins: Arc<[Pin]>,
+    mode: PinMode,
+    until: Option<i64>,
     anchors: Arc<[TrustAnchor<'static>]>,
 }
 
@@ -81,16 +83,39 @@ impl Trust {
             config: Arc::new(config),
             name: ServerName::try_from(endpoint.host.clone()).map_err(|error| unusable(&error))?,
             pins: endpoint.pins.as_slice().into(),
+            mode: endpoint.pin_mode,
+            until: endpoint.pins_until,
             anchors,
         }))
     }
 
-    /// Whether a verified session also holds a pinned key. Without pins, always.
-    pub(super) fn pinned(&self, session: &ClientConnection) -> bool {
-        self.pins.is_empty()
-            || session
+    /// Whether a verified session may be used: it holds a pinned key, or none is asked for (any more).
+    pub(super) fn accepts(&self, session: &ClientConnection) -> bool {
+        let now = UnixTime::now();
+        let held = || {
+            session
                 .peer_certificates()
-                .is_some_and(|sent| self.path_has_pin(sent, UnixTime::now()))
+                .is_some_and(|sent| self.path_has_pin(sent, now))
+        };
+        if self.pins.is_empty() || held() {
+            return true;
+        }
+        let expired = self.until.is_some_and(|until| now.as_secs() as i64 >= until);
+        let name = self.name.to_str();
+        match (self.mode, expired) {
+            (PinMode::Enforce, false) => {
+                tracing::error!(%name, "no pinned key is in the gateway's verified chain: the connection is refused");
+                false
+            }
+            (PinMode::Report, _) => {
+                tracing::warn!(%name, "no pinned key is in the gateway's verified chain (pin_mode: report)");
+                true
+            }
+            (PinMode::Enforce, true) => {
+                tracing::warn!(%name, "no pinned key is in the gateway's verified chain, and pins_until is over: renew the pins");
+                true
+            }
+        }
     }
 
     fn path_has_pin(&self, sent: &[CertificateDer<'_>], now: UnixTime) -> bool {

@@ -7,7 +7,7 @@
 //! `cargo test --test e2e evidence` runs a sample, another one each time; the seed is printed, and `EVIDENCE_SEED` repeats
 //! it. `cargo test --test e2e evidence -- --ignored --nocapture` runs every position (under three minutes).
 
-mod client;
+pub mod client;
 mod gateway;
 mod refusals;
 

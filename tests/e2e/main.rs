@@ -18,4 +18,5 @@ mod sandbox;
 mod service;
 mod support;
 mod telemetry;
+mod upstream;
 mod watching;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 
 use super::Reader;
-use crate::config::model::{Credentials, Dialect, Endpoint, GatewayConfig, Pin, Pool, Protocol, Secret, Webhook};
+use crate::config::model::{
+    Credentials, Dialect, Endpoint, GatewayConfig, Pin, PinMode, Pool, Protocol, Secret, Webhook,
+};
 use crate::config::{defaults, raw, units};
 
 /// The credentials without which Sentinel cannot make a request of its own.
@@ -84,6 +86,16 @@ impl Reader<'_> {
             self.identity(&at("client_certificate"), Path::new(&cert), Path::new(&key))
         });
         endpoint.pins = self.pins(&at("pins"), &gateway.pins);
+        endpoint.pin_mode = gateway.pin_mode.unwrap_or_default();
+        endpoint.pins_until = gateway.pins_until.and_then(|day| self.end_of(&at("pins_until"), &day));
+        for (field, set) in [
+            ("pin_mode", gateway.pin_mode.is_some()),
+            ("pins_until", endpoint.pins_until.is_some()),
+        ] {
+            if set && endpoint.pins.is_empty() {
+                self.problem(at(field), "has no meaning without pins");
+            }
+        }
         endpoint.protocol = gateway.protocol.unwrap_or(defaults::PROTOCOL);
         if usable && !endpoint.tls {
             for (field, set) in [
@@ -289,6 +301,16 @@ impl Reader<'_> {
         }
         pins
     }
+
+    /// The end of a day, Unix seconds.
+    fn end_of(&mut self, path: &str, typed: &str) -> Option<i64> {
+        let day: Option<jiff::civil::Date> = typed.parse().ok();
+        let begins = day.and_then(|day| format!("{day}T00:00:00Z").parse::<jiff::Timestamp>().ok());
+        if begins.is_none() {
+            self.problem(path, "is not a day: write it as 2027-12-31");
+        }
+        begins.map(|begins| begins.as_second() + 86_400)
+    }
 }
 
 const ENDPOINT: units::Wrong = units::Wrong {
@@ -328,6 +350,8 @@ fn plain(tls: bool, host: &str, port: u16, base_path: &str) -> Endpoint {
         roots: None,
         client_certificate: None,
         pins: Vec::new(),
+        pin_mode: PinMode::default(),
+        pins_until: None,
         protocol: Protocol::default(),
         addresses: Vec::new(),
         allow_private: false,

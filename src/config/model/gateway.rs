@@ -168,6 +168,10 @@ pub struct Endpoint {
     pub client_certificate: Option<Arc<Identity>>,
     /// Keys of which one must be in the verified chain, beside the usual verification. Empty for none.
     pub pins: Vec<Pin>,
+    /// What a chain without any of them means.
+    pub pin_mode: PinMode,
+    /// The moment from which the pins bind no more, Unix seconds. A forgotten pin then costs a warning, not the gateway.
+    pub pins_until: Option<i64>,
     /// HTTP towards the gateway.
     pub protocol: Protocol,
     /// Fixed addresses instead of DNS, for tests and private endpoints.
@@ -203,6 +207,17 @@ impl Protocol {
 /// SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 2.4); `sha256/` and base64 in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pin(pub [u8; 32]);
+
+/// What a verified chain without a pinned key means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PinMode {
+    /// No connection.
+    #[default]
+    Enforce,
+    /// A warning in the log: to find out whether the pins are right.
+    Report,
+}
 
 /// Root certificates of a gateway's own. Never empty.
 #[derive(Clone, PartialEq, Eq)]
