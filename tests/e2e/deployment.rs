@@ -212,7 +212,7 @@ fn the_unit_confines_the_process() {
         ("UMask", "0077"),
         ("CapabilityBoundingSet", ""),
         ("AmbientCapabilities", ""),
-        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
+        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX AF_NETLINK"),
         ("SystemCallArchitectures", "native"),
         ("StateDirectory", "sentinel"),
         ("StateDirectoryMode", "0700"),
