@@ -224,9 +224,9 @@ rzp.api.rq.defaults.baseURL = '{base}';
 "
         }
         (G::Razorpay, L::Go) => {
-            r#"// razorpay-go
+            r#"// razorpay-go: after NewClient, which overwrites it; all clients of a process share it.
 client := razorpay.NewClient(keyID, keySecret)
-client.Request.BaseURL = "{base}"
+razorpay.Request.BaseURL = "{base}"
 "#
         }
 
