@@ -242,7 +242,11 @@ fn payment(pay: &Pay, account: &Account) -> Result<Writer, Refusal> {
     let mut form = Writer::default();
     form.put(&["amount"], &minor(amount)?.to_string());
     form.put(&["currency"], &amount.currency.lower());
-    form.put(&["payment_method_types", "0"], "card");
+    // The list of types has another name in the newest versions; this switch has one name in all of them.
+    form.put(&["automatic_payment_methods", "enabled"], "true");
+    if pay.return_url.is_none() {
+        form.put(&["automatic_payment_methods", "allow_redirects"], "never");
+    }
     let capture = match pay.capture {
         CaptureMode::Automatic => "automatic",
         CaptureMode::Manual => "manual",
@@ -405,7 +409,6 @@ pub fn fence(earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
     let mut form = Writer::default();
     form.put(&["amount"], &minor(amount).ok()?.to_string());
     form.put(&["currency"], &amount.currency.lower());
-    form.put(&["payment_method_types", "0"], "card");
     form.put(
         &["description"],
         "Sentinel: holds the place of a payment that must not happen here any more",

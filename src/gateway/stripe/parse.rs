@@ -225,9 +225,12 @@ fn intent(form: &mut Form, confirms: Option<String>) -> Result<Pay, Refusal> {
         (None, Some(true), CaptureMode::Manual) => Operation::Authorize,
         (None, _, _) => Operation::Create,
     };
-    for kind in form.list(&["payment_method_types"]) {
-        if kind != "card" {
-            unportable.push(format!("payment_method_types[{kind}]"));
+    // The second is the first's name since 2026-09-30.
+    for name in ["payment_method_types", "allowed_payment_method_types"] {
+        for kind in form.list(&[name]) {
+            if kind != "card" {
+                unportable.push(format!("{name}[{kind}]"));
+            }
         }
     }
     let mut buyer = Buyer {

@@ -99,6 +99,7 @@ fn what_only_stripe_understands_keeps_the_payment_there_by_name() {
         ("transfer_data[destination]=acct_1", "transfer_data"),
         ("application_fee_amount=100", "application_fee_amount"),
         ("on_behalf_of=acct_1", "on_behalf_of"),
+        ("allowed_payment_method_types[0]=klarna", "allowed_payment_method_types"),
         ("setup_future_usage=off_session", "setup_future_usage"),
         ("something_new=1", "something_new"),
     ] {
@@ -306,6 +307,45 @@ fn minted_objects_have_every_key_of_the_official_field_tables() {
                 let found = found.unwrap_or_else(|| panic!("{kind}.{field} is absent"));
                 assert!(!found.is_null() || rule["nullable"] == true, "{kind}.{field} is null");
             }
+        }
+    }
+}
+
+/// A field that the pinned version does not know is a refusal, and a failover or a fence that fails.
+#[test]
+fn requests_hold_only_fields_of_the_official_tables() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/specs/stripe-objects-2026-10-28.endive.json"
+    );
+    let Ok(text) = std::fs::read_to_string(file) else {
+        println!("skipped: the official field tables are not beside this checkout");
+        return;
+    };
+    let tables: Value = serde_json::from_str(&text).unwrap();
+    let known = tables["types"]["PaymentIntentCreateParams"].as_object().unwrap();
+    let earlier = EarlierAttempt {
+        idempotency_key: Some("k".to_owned()),
+        reference: None,
+        object: None,
+        charge: None,
+        amount: Some(Amount::from_minor(Dialect::Stripe, 2000, "usd").unwrap()),
+        sent_at: 0,
+        automatic_capture: true,
+    };
+    let encoded = |body: &str| Stripe.encode(&Request::Pay(Box::new(pay(body))), &account()).unwrap();
+    for outgoing in [
+        encoded(SALE),
+        encoded(&format!("{SALE}&return_url=https%3A%2F%2Fshop.example%2Fback")),
+        encoded(&format!("{SALE}&capture_method=manual&off_session=true")),
+        Stripe.fence(&earlier, &account()).unwrap(),
+    ] {
+        for (name, _) in form_urlencoded::parse(&outgoing.body) {
+            let top = name.split('[').next().unwrap_or_default();
+            assert!(
+                known.contains_key(top),
+                "{top} is no field of PaymentIntentCreateParams"
+            );
         }
     }
 }
