@@ -33,7 +33,7 @@ use crate::resilience::{Deadline, jitter};
 use crate::telemetry::Metrics;
 use crate::telemetry::event::{HeadRejected, RequestShed};
 use crate::telemetry::labels::Kind;
-use crate::telemetry::trace::{self, TraceContext};
+use crate::telemetry::trace::TraceContext;
 use crate::upstream::{Client, Deadlines, Evidence, Failed, Failure, Sent, Side};
 use attempt::{Ended, Way};
 use body::{Account, Body};
@@ -111,8 +111,18 @@ impl Proxy {
             return own(Dialect::Custom, "", Reason::NoRoute, "", None);
         };
         let route = Arc::clone(&runtime.routes[matched.index]);
-        let trace = route.metrics.trace(TraceContext::of(request.headers()));
-        let mut account = Account::new(Arc::clone(&route), request.method(), path, trace, started);
+        let survey = headers::Survey::of_request(request.headers());
+        let trace = route.metrics.trace(match survey.names_trace() {
+            true => TraceContext::of(request.headers()),
+            false => TraceContext::fresh(),
+        });
+        let mut account = Account::new(
+            Arc::clone(&route),
+            request.method(),
+            request.uri().path(),
+            trace,
+            started,
+        );
         if request.uri().authority().is_some()
             && let Some(target) = request.uri().path_and_query().cloned()
         {
@@ -123,10 +133,9 @@ impl Proxy {
         }
         // Only payments are looked at more closely; everything else costs nothing here.
         let payment = payment::recognised(self.desk.as_ref(), &route, &request, &matched, &info);
-        if headers::strip_request(request.headers_mut()).is_err() {
+        if survey.strip_request(request.headers_mut()).is_err() {
             return refuse(account, Reason::BadRequest, "connection_option");
         }
-        trace::keep_baggage_home(request.headers_mut());
 
         // 2. Is there a place for it?
         let deadline = Deadline::after(started, route.config.timeouts.total);
@@ -153,7 +162,8 @@ impl Proxy {
         let mut unavailable = None;
         let request = match payment {
             None => request.map(body::Request::Streaming),
-            Some(payment) => match payment.handle(request, &mut account).await {
+            // Boxed: a payment is a long story, and every forwarded request would carry room for it.
+            Some(payment) => match Box::pin(payment.handle(request, &mut account)).await {
                 Ok(payment::Handled::Answered(reply)) => return reply.map(|bytes| Body::own(bytes, Some(account))),
                 Ok(payment::Handled::Forward(request, reason)) => {
                     unavailable = reason;
@@ -214,7 +224,8 @@ impl Proxy {
                 _ => {
                     let span = attempt::span(&route, trace, request.headers_mut());
                     let outcome = way.send(request).await;
-                    let took = sent_at.elapsed();
+                    let at = Instant::now();
+                    let took = at.duration_since(sent_at);
                     account.waited(took);
                     let kind = if retries == 0 { Kind::First } else { Kind::Retry };
                     Ended {
@@ -222,10 +233,12 @@ impl Proxy {
                         permit,
                         kind,
                         took,
+                        at,
                         span,
                     }
                 }
             };
+            let ended_at = ended.at;
             let Failed { error, request: back } = match ended.conclude(&route) {
                 Ok((response, _)) => {
                     let status = response.status().as_u16();
@@ -239,7 +252,7 @@ impl Proxy {
                         next = Some(rebuild(template));
                         continue;
                     }
-                    route.protection.budget.deposit(Instant::now());
+                    route.protection.budget.deposit(ended_at);
                     account.answered(status, "forwarded");
                     let (mut parts, incoming) = response.into_parts();
                     headers::strip_response(&mut parts.headers);
@@ -273,7 +286,7 @@ impl Proxy {
                     Err(skip) => route.metrics.retry_skipped(skip.name()),
                 },
             }
-            route.protection.budget.deposit(Instant::now());
+            route.protection.budget.deposit(ended_at);
             let mut answer = refuse(account, Reason::Upstream(error.failure, error.evidence.sent()), "");
             payment::say_unavailable(answer.headers_mut(), unavailable);
             return answer;
@@ -340,6 +353,10 @@ fn strip_prefix<B>(request: &mut Request<B>, length: usize) -> bool {
 }
 
 fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    // A success that names a time means something else by it (RFC 9110 10.2.3).
+    if response.status().is_success() {
+        return None;
+    }
     let seconds = response
         .headers()
         .get(header::RETRY_AFTER)?

@@ -7,6 +7,7 @@
 //! environment are not read.
 
 mod acknowledged;
+mod alarm;
 mod body;
 mod client;
 mod connect;

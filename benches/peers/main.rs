@@ -48,7 +48,12 @@ fn main() {
         for out in [Out::Tls, Out::Plain] {
             for kind in &kinds {
                 if let Some(count) = proxies::instructions(*kind, out) {
-                    report.add("instructions a request", &format!("{} out", out.name()), *kind, count);
+                    report.add(
+                        "instructions a request",
+                        &format!("{} out", out.name()),
+                        *kind,
+                        &[count],
+                    );
                 }
             }
         }
@@ -62,23 +67,45 @@ fn main() {
     if options.wants("memory") {
         for kind in &kinds {
             let memory = proxies::memory(*kind);
-            report.add("resident memory, MB", "at start", *kind, memory.start);
-            report.add("resident memory, MB", "1,000 idle connections", *kind, memory.idle_1k);
-            report.add("resident memory, MB", "9,900 idle connections", *kind, memory.idle_many);
+            report.add("resident memory, MB", "at start", *kind, &[memory.start]);
+            report.add(
+                "resident memory, MB",
+                "1,000 idle connections",
+                *kind,
+                &[memory.idle_1k],
+            );
+            report.add(
+                "resident memory, MB",
+                "9,900 idle connections",
+                *kind,
+                &[memory.idle_many],
+            );
             report.add(
                 "KiB an idle connection",
                 "from 1,000 to 9,900",
                 *kind,
-                (memory.idle_many - memory.idle_1k) * 1024.0 / (proxies::MANY - 1000) as f64,
+                &[(memory.idle_many - memory.idle_1k) * 1024.0 / (proxies::MANY - 1000) as f64],
             );
         }
     }
     if options.wants("syscalls") {
         for kind in &kinds {
             if let Some(count) = proxies::syscalls(*kind) {
-                report.add("system calls a request", "TLS out, 500/s", *kind, count);
+                report.add("system calls a request", "TLS out, 500/s", *kind, &[count]);
             }
         }
+    }
+    if options.wants("first") {
+        for kind in &kinds {
+            let waits: Vec<[f64; 2]> = (0..options.rounds).map(|_| proxies::first(*kind)).collect();
+            for (index, name) in ["first after ready", "tenth after ready"].iter().enumerate() {
+                let waits: Vec<f64> = waits.iter().map(|waits| waits[index]).collect();
+                report.add("one request, ms", name, *kind, &waits);
+            }
+        }
+    }
+    if options.wants("overhead") && kinds.contains(&Kind::Sentinel) {
+        measure_overhead(&options);
     }
     report.print();
 }
@@ -161,9 +188,9 @@ fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
             }
         }
         for kind in kinds {
-            report.add("processor us a request", name, *kind, report::median(&cpu[kind]));
+            report.add("processor us a request", name, *kind, &cpu[kind]);
             if rate.is_none() {
-                report.add("requests a second", name, *kind, report::median(&rates[kind]));
+                report.add("requests a second", name, *kind, &rates[kind]);
             }
         }
     }
@@ -197,33 +224,75 @@ fn measure_latency(options: &Options, kinds: &[Kind], report: &mut report::Repor
         let everyone: Vec<Kind> = std::iter::once(Kind::Direct).chain(kinds.iter().copied()).collect();
         for _ in 0..options.rounds {
             for kind in &everyone {
-                let gateway = gateway::Gateway::start(if *kind == Kind::Direct { Out::Plain } else { Out::Tls }, delay);
-                let proxy = Proxy::start(*kind, Out::Tls, 1, gateway.port);
-                let load = Load {
-                    port: proxy.port,
-                    connections: 128,
-                    rate: Some(rate),
-                    length: Duration::from_secs(1),
-                };
-                load.run();
-                let result = Load { length, ..load }.run();
-                all.entry(*kind).or_default().push([
-                    result.quantile(0.5),
-                    result.quantile(0.99),
-                    result.quantile(0.999),
-                ]);
+                all.entry(*kind)
+                    .or_default()
+                    .push(latencies(*kind, rate, delay, length));
             }
         }
         for (index, quantile) in ["p50", "p99", "p99.9"].iter().enumerate() {
-            for kind in &everyone {
-                let values: Vec<f64> = all[kind].iter().map(|values| values[index] * 1e3).collect();
-                report.add(
-                    &format!("latency {quantile}, ms"),
-                    &name,
-                    *kind,
-                    report::median(&values),
-                );
+            let series = |kind: &Kind| -> Vec<f64> { all[kind].iter().map(|values| values[index] * 1e3).collect() };
+            let direct = series(&Kind::Direct);
+            report.add(&format!("latency {quantile}, ms"), &name, Kind::Direct, &direct);
+            for kind in kinds {
+                report.add(&format!("latency {quantile}, ms"), &name, *kind, &series(kind));
+            }
+            for kind in kinds {
+                let added: Vec<f64> = series(kind)
+                    .iter()
+                    .zip(&direct)
+                    .map(|(own, direct)| own - direct)
+                    .collect();
+                report.add(&format!("added {quantile}, ms"), &name, *kind, &added);
             }
         }
+    }
+}
+
+/// p50, p99 and p99.9, in seconds, at a fixed rate.
+fn latencies(kind: Kind, rate: f64, delay: u64, length: Duration) -> [f64; 3] {
+    let out = if kind == Kind::Direct { Out::Plain } else { Out::Tls };
+    let gateway = gateway::Gateway::start(out, delay);
+    let proxy = Proxy::start(kind, Out::Tls, 1, gateway.port);
+    let load = Load {
+        port: proxy.port,
+        connections: 128,
+        rate: Some(rate),
+        length: Duration::from_secs(1),
+    };
+    load.run();
+    let result = Load { length, ..load }.run();
+    [result.quantile(0.5), result.quantile(0.99), result.quantile(0.999)]
+}
+
+/// Sentinel's own overhead metric beside the difference that a client sees: means, at 1,000 a second.
+fn measure_overhead(options: &Options) {
+    let length = Duration::from_secs(options.seconds);
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds {
+        let mut means = Vec::new();
+        let mut own = f64::NAN;
+        for kind in [Kind::Direct, Kind::Sentinel] {
+            let out = if kind == Kind::Direct { Out::Plain } else { Out::Tls };
+            let gateway = gateway::Gateway::start(out, 0);
+            let proxy = Proxy::start(kind, Out::Tls, 1, gateway.port);
+            let load = Load {
+                port: proxy.port,
+                connections: 64,
+                rate: Some(1000.0),
+                length: Duration::from_secs(1),
+            };
+            load.run();
+            let before = proxy.own_overhead();
+            means.push(Load { length, ..load }.run().mean());
+            if let (Some((sum, count)), Some((sum_before, count_before))) = (proxy.own_overhead(), before) {
+                own = (sum - sum_before) / (count - count_before);
+            }
+        }
+        rounds.push((own, means[1] - means[0]));
+    }
+    println!();
+    println!("own overhead metric, us | difference seen by a client, us | metric / difference");
+    for (own, outside) in rounds {
+        println!("{:.1} | {:.1} | {:.2}", own * 1e6, outside * 1e6, own / outside);
     }
 }

@@ -119,7 +119,7 @@ where
         }
         let info = ConnectionInfo::new(self.connection.clone(), http2);
         Answer {
-            future: Some((self.handler)(request, info)),
+            future: Some(Box::pin((self.handler)(request, info))),
             refused: None,
             in_flight: Some(in_flight),
         }
@@ -128,9 +128,11 @@ where
 
 pin_project! {
     /// The answer to come.
+    ///
+    /// The handler's future is boxed for as long as it runs: hyper keeps room for this one in every connection, idle
+    /// ones too, and moves it about before it first runs.
     pub(super) struct Answer<F, B> {
-        #[pin]
-        future: Option<F>,
+        future: Option<Pin<Box<F>>>,
         refused: Option<Response<AnswerBody<B>>>,
         in_flight: Option<InFlight>,
     }
@@ -143,16 +145,16 @@ where
     type Output = Result<Response<AnswerBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Some(refused) = this.refused.take() {
             return Poll::Ready(Ok(refused));
         }
-        let (Some(future), Some(_)) = (this.future.as_mut().as_pin_mut(), this.in_flight.as_ref()) else {
+        let (Some(future), Some(_)) = (this.future.as_mut(), this.in_flight.as_ref()) else {
             // Polled after completion: hyper does not.
             return Poll::Pending;
         };
-        let response = ready!(future.poll(cx));
-        this.future.set(None);
+        let response = ready!(future.as_mut().poll(cx));
+        *this.future = None;
         let Some(in_flight) = this.in_flight.take() else {
             return Poll::Pending;
         };

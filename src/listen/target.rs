@@ -16,12 +16,11 @@ pub fn check_target(target: &[u8]) -> Result<(), Violation> {
     }
     let mut at = 0;
     while at < target.len() {
-        let byte = target[at];
-        if PLAIN[byte as usize] {
-            at += 1;
-            continue;
-        }
-        match byte {
+        let Some(plain) = target[at..].iter().position(|b| !PLAIN[*b as usize]) else {
+            break;
+        };
+        at += plain;
+        match target[at] {
             b'/' => {
                 if begins_dot(&target[at + 1..]) && is_dot_segment(&target[at + 1..]) {
                     return Err(Violation::Path);
@@ -56,6 +55,18 @@ const PLAIN: [bool; 256] = {
     let mut byte = 0x21;
     while byte < 0x7f {
         table[byte] = !matches!(byte as u8, b'/' | b'%' | b'?' | b'#' | b'\\');
+        byte += 1;
+    }
+    table
+};
+
+/// Bytes of a host's name: letters, digits, `.`, `-`, `_`. Anything else ends it, and only a port may follow.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         byte += 1;
     }
     table
@@ -96,14 +107,8 @@ pub fn check_host(host: &[u8]) -> Result<(), Violation> {
         text.parse::<std::net::Ipv6Addr>().map_err(|_| Violation::Host)?;
         (inner, &host[end + 1..])
     } else {
-        let end = host.iter().position(|b| *b == b':').unwrap_or(host.len());
+        let end = host.iter().position(|b| !NAME[*b as usize]).unwrap_or(host.len());
         let name = &host[..end];
-        if !name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-        {
-            return Err(Violation::Host);
-        }
         (name, &host[end..])
     };
     let port_ok = match port {

@@ -39,6 +39,8 @@ pub struct Ended {
     pub kind: Kind,
     /// Up to the head of the answer, or the failure.
     pub took: Duration,
+    /// When it ended.
+    pub at: Instant,
     /// Its span.
     pub span: TraceContext,
 }
@@ -71,7 +73,7 @@ impl Ended {
             took: self.took,
             retry_after,
         };
-        if let Some(transition) = self.permit.report(report, Instant::now(), jitter()) {
+        if let Some(transition) = self.permit.report(report, self.at, jitter()) {
             route.transition(&transition);
         }
         let finished = AttemptFinished {
@@ -319,11 +321,13 @@ impl Launched {
     }
 
     fn ended(self, outcome: Outcome) -> Ended {
+        let at = Instant::now();
         Ended {
             outcome,
             permit: self.permit,
             kind: self.kind,
-            took: self.at.elapsed(),
+            took: at.duration_since(self.at),
+            at,
             span: self.span,
         }
     }

@@ -26,31 +26,80 @@ pub enum HeaderError {
     ProtectedNominated,
 }
 
-/// Removes what must not be forwarded from a request's head.
-///
-/// # Errors
-/// When `Connection` nominates a protected field: silently obeying would strip a key or a credential, silently
-/// ignoring would forward what RFC 9110 says to drop.
-pub fn strip_request(headers: &mut HeaderMap) -> Result<(), HeaderError> {
-    let nominated = nominated(headers);
-    for name in &nominated {
-        let name = name.as_str();
-        if PROTECTED.contains(&name) || name.starts_with("content-") {
-            return Err(HeaderError::ProtectedNominated);
+/// What one look at a head's names found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Something has to go.
+    drops: bool,
+    /// `Connection` is there, and may name more that has to go.
+    connection: bool,
+    /// `traceparent` is there.
+    traceparent: bool,
+}
+
+impl Survey {
+    /// Looks at every name once: a look-up for each field of interest costs as much as the whole pass.
+    fn of(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            let name = name.as_str();
+            found.drops |= drop(name);
+            found.connection |= name == "connection";
+            found.traceparent |= name == "traceparent";
         }
+        found
     }
-    strip(headers, &nominated, |name| {
-        hop_by_hop(name) || name.starts_with("sentinel-") || forwarded(name)
-    });
-    Ok(())
+
+    /// Looks at a request's head.
+    pub fn of_request(headers: &HeaderMap) -> Self {
+        Self::of(headers, stays_here)
+    }
+
+    /// Whether the request may name a trace.
+    pub const fn names_trace(&self) -> bool {
+        self.traceparent
+    }
+
+    /// Removes what must not be forwarded from the head of the request that was looked at.
+    ///
+    /// # Errors
+    /// When `Connection` nominates a protected field: silently obeying would strip a key or a credential, silently
+    /// ignoring would forward what RFC 9110 says to drop.
+    pub fn strip_request(&self, headers: &mut HeaderMap) -> Result<(), HeaderError> {
+        if self.drops {
+            let nominated = self.nominated(headers);
+            for name in &nominated {
+                let name = name.as_str();
+                if PROTECTED.contains(&name) || name.starts_with("content-") {
+                    return Err(HeaderError::ProtectedNominated);
+                }
+            }
+            strip(headers, &nominated, stays_here);
+        }
+        Ok(())
+    }
+
+    fn nominated(&self, headers: &HeaderMap) -> Vec<HeaderName> {
+        if !self.connection {
+            return Vec::new();
+        }
+        headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| name != header::CONNECTION && name.as_str() != "close")
+            .collect()
+    }
 }
 
 /// Removes hop-by-hop fields, and any `Sentinel-*` field a gateway might have sent, from an answer's head.
 pub fn strip_response(headers: &mut HeaderMap) {
-    let nominated = nominated(headers);
-    strip(headers, &nominated, |name| {
-        hop_by_hop(name) || name.starts_with("sentinel-")
-    });
+    let drop = |name: &str| hop_by_hop(name) || name.starts_with("sentinel-");
+    let found = Survey::of(headers, drop);
+    if found.drops {
+        strip(headers, &found.nominated(headers), drop);
+    }
 }
 
 fn hop_by_hop(name: &str) -> bool {
@@ -64,31 +113,25 @@ fn hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// Fields that tell the gateway about the network in front of Sentinel: the application's own business, and forgeable.
+/// Fields of a request that end here.
+fn stays_here(name: &str) -> bool {
+    hop_by_hop(name)
+        || match name.as_bytes().first() {
+            Some(b's') => name.starts_with("sentinel-"),
+            Some(b'b' | b'f' | b'h' | b'x') => forwarded(name),
+            _ => false,
+        }
+}
+
+/// Fields that tell the gateway about the network in front of Sentinel, or about the application's own context: its own
+/// business, and forgeable.
 fn forwarded(name: &str) -> bool {
     name == "forwarded" || name.starts_with("x-forwarded-") || name == "baggage" || name == "http2-settings"
 }
 
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    if !headers.contains_key(header::CONNECTION) {
-        return Vec::new();
-    }
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .filter(|name| name != header::CONNECTION && name.as_str() != "close")
-        .collect()
-}
-
-/// `HeaderMap::remove` moves the last field into the hole; to keep the order, the map is rebuilt, but only when
-/// something has to go.
+/// `HeaderMap::remove` moves the last field into the hole; to keep the order, the map is rebuilt.
 fn strip(headers: &mut HeaderMap, nominated: &[HeaderName], drop: impl Fn(&str) -> bool) {
     let goes = |name: &HeaderName| drop(name.as_str()) || nominated.contains(name);
-    if !headers.keys().any(goes) {
-        return;
-    }
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut last: Option<HeaderName> = None;
     for (name, value) in std::mem::take(headers) {
@@ -133,6 +176,10 @@ mod tests {
         map
     }
 
+    fn strip_request(map: &mut HeaderMap) -> Result<(), HeaderError> {
+        Survey::of_request(map).strip_request(map)
+    }
+
     fn names(map: &HeaderMap) -> Vec<String> {
         map.iter()
             .map(|(name, value)| format!("{name}:{}", value.to_str().unwrap()))
@@ -151,6 +198,7 @@ mod tests {
             ("sentinel-instrument", "y"),
             ("x-forwarded-for", "1.2.3.4"),
             ("te", "trailers"),
+            ("baggage", "tier=gold"),
             ("user-agent", "sdk"),
         ]);
         strip_request(&mut headers).unwrap();
@@ -164,6 +212,14 @@ mod tests {
                 "user-agent:sdk"
             ]
         );
+    }
+
+    #[test]
+    fn a_head_with_nothing_to_drop_passes_as_it_is() {
+        let mut headers = map(&[("traceparent", "00-x"), ("proxy-status", "a"), ("x-real", "1")]);
+        assert!(Survey::of_request(&headers).names_trace());
+        strip_request(&mut headers).unwrap();
+        assert_eq!(names(&headers), ["traceparent:00-x", "proxy-status:a", "x-real:1"]);
     }
 
     #[test]

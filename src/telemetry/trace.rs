@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// Where a request stands in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,11 +103,6 @@ impl TraceContext {
     }
 }
 
-/// Takes `baggage` off a request to a gateway.
-pub fn keep_baggage_home(headers: &mut HeaderMap) {
-    headers.remove(BAGGAGE);
-}
-
 /// A trace id that prints as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(u128);
@@ -176,26 +170,17 @@ mod tests {
 
     #[test]
     fn a_valid_trace_goes_on_under_a_new_span() {
-        let mut map = headers(&[
-            ("traceparent", VALID),
-            ("tracestate", "congo=t61rcWkgMzE"),
-            ("baggage", "user=7"),
-        ]);
+        let mut map = headers(&[("traceparent", VALID), ("tracestate", "congo=t61rcWkgMzE")]);
         let context = TraceContext::of(&map);
         assert_eq!(context.id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(context.parent, 0x00f0_67aa_0ba9_02b7);
         assert!(context.sampled());
         let attempt = context.child();
         attempt.put(&mut map);
-        keep_baggage_home(&mut map);
         let sent = map.get("traceparent").unwrap().to_str().unwrap();
         assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent.ends_with("-01"));
         assert_ne!(sent, VALID);
         assert_eq!(map.get("tracestate").unwrap(), "congo=t61rcWkgMzE");
-        assert!(
-            map.get("baggage").is_none(),
-            "the application's own context stays with it"
-        );
         assert_eq!(TraceContext::of(&map).parent, attempt.span);
     }
 

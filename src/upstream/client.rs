@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::time::Instant;
 
 use super::acknowledged::Kernel;
+use super::alarm::{Alarms, Elapsed};
 use super::body::Body;
 use super::connect::{ConnectError, connect};
 use super::names::{Names, Resolve, System};
@@ -55,6 +56,7 @@ pub struct Client<B> {
 struct Inner<B> {
     pools: RefCell<HashMap<String, Rc<Pool<B>>>>,
     names: Rc<Names>,
+    alarms: Alarms,
     /// The way to ask the kernel about connections; `None` where it is closed to us.
     kernel: Option<Kernel>,
     metrics: Option<Arc<Metrics>>,
@@ -108,6 +110,7 @@ where
         let inner = Inner {
             pools: RefCell::default(),
             names: Names::new(resolver),
+            alarms: Alarms::default(),
             kernel: kernel.ok(),
             metrics,
             reaping: Cell::new(false),
@@ -214,12 +217,9 @@ where
             took: started.elapsed(),
         };
         let exchange = lease.send(Request::from_parts(parts, tracked));
-        let wait = deadlines.total.within(Instant::now(), deadlines.response_header);
-        let result = match wait {
-            Some(wait) => tokio::time::timeout(wait, exchange).await,
-            None => Ok(exchange.await),
-        };
-        match result {
+        let now = Instant::now();
+        let wait = deadlines.total.within(now, deadlines.response_header);
+        match self.inner.alarms.until(wait.map(|wait| now + wait), exchange).await {
             Ok(Ok(response)) => {
                 let evidence = evidence(Some(response.status().as_u16()), false, false, String::new());
                 let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle));
@@ -251,7 +251,7 @@ where
                     request,
                 })
             }
-            Err(_) => {
+            Err(Elapsed) => {
                 let over = deadlines.total.expired(Instant::now());
                 let failure = if over {
                     Failure::Deadline
@@ -287,7 +287,8 @@ where
                 return Ok((lease, pool));
             }
             if let Some(place) = self.vacancy(&pool, total, now).await? {
-                let lease = self.open(&pool, place, total, now).await?;
+                // Boxed: a handshake's state is large, and rare; every request would carry room for it.
+                let lease = Box::pin(self.open(&pool, place, total, now)).await?;
                 return Ok((lease, pool));
             }
         }
@@ -351,8 +352,12 @@ where
     /// reload.
     pub(super) fn pool(&self, gateway: &Arc<GatewayConfig>) -> Result<Rc<Pool<B>>, ConnectError> {
         let mut pools = self.inner.pools.borrow_mut();
+        // Almost always it is the very same configuration, and comparing few pointers costs less than hashing a name.
+        if let Some(pool) = pools.values().find(|pool| Arc::ptr_eq(&pool.gateway, gateway)) {
+            return Ok(Rc::clone(pool));
+        }
         if let Some(pool) = pools.get(&gateway.name) {
-            if Arc::ptr_eq(&pool.gateway, gateway) || pool.gateway.same_connections(gateway) {
+            if pool.gateway.same_connections(gateway) {
                 return Ok(Rc::clone(pool));
             }
             pool.close();
