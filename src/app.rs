@@ -26,6 +26,7 @@ use crate::ledger::sqlite::{Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
 use crate::listen::{self, Connections, Event, Stop};
 use crate::payment::engine::{Desk, Engine, Wire};
+use crate::payment::recovery;
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
@@ -152,6 +153,9 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         control.serve_admin(admin_socket)?;
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         exporter.map(tokio::spawn);
+        if let Some(engine) = control.engine() {
+            tokio::spawn(recovery::run(Arc::clone(engine)));
+        }
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

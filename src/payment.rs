@@ -1,6 +1,8 @@
 //! Failover itself.
 //!
-//! [`core`] decides and does nothing else; the engine around it carries out what it decides.
+//! [`core`] decides and does nothing else; the engine around it carries out what it decides, and
+//! [`recovery`] looks after what nobody else does.
 
 pub mod core;
 pub mod engine;
+pub mod recovery;

@@ -15,7 +15,7 @@ use crate::config::model::Mode;
 use crate::gateway::canonical::Answer;
 use crate::gateway::outcome::Outcome;
 use crate::gateway::{Head, Incoming, OwnError, Reply};
-use crate::telemetry::event::{KeyHash, PaymentAnswered, Replayed};
+use crate::telemetry::event::{KeyHash, PaymentAnswered, Recovered, Replayed};
 
 /// An answer for an application.
 #[derive(Debug)]
@@ -178,11 +178,18 @@ impl Actor {
             Verdict::Failed { .. } => put(headers, "sentinel-outcome", told(verdict)),
             _ => {
                 if let (true, Some(failed)) = (moved, self.failed_at.filter(|failed| *failed >= started)) {
-                    put(
-                        headers,
-                        "sentinel-recovery-time",
-                        &failed.elapsed().as_millis().to_string(),
-                    );
+                    let took = failed.elapsed();
+                    put(headers, "sentinel-recovery-time", &took.as_millis().to_string());
+                    let taken_elsewhere = at.is_some_and(|at| !at.native);
+                    if let (true, false, Some(at)) = (taken_elsewhere, replay, at) {
+                        Recovered {
+                            route: self.route.metrics(),
+                            payment: &self.payment.to_string(),
+                            gateway: &at.config.name,
+                            took,
+                        }
+                        .emit();
+                    }
                 }
             }
         }

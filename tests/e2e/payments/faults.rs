@@ -312,3 +312,42 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth() {
         );
     }
 }
+
+/// State of every payment in the ledger, and whether anything is left to do.
+fn states(shop: &Shop) -> Vec<(String, bool)> {
+    let ledger = rusqlite::Connection::open_with_flags(
+        shop.sentinel.path("ledger.db"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .expect("the ledger's file");
+    let mut statement = ledger
+        .prepare("SELECT state, terminal = 1 AND obligations = 0 FROM payments ORDER BY n")
+        .expect("a statement");
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("rows");
+    rows.map(|row| row.expect("a row")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_the_truth_is_found_without_anybody_asking() {
+    let shop = Shop::open().await;
+    shop.gateway("stripe").fault(Rule::once(
+        Match::path("POST", "/v1/payment_intents"),
+        Fault::DelayAnswer { ms: Some(700) },
+    ));
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(300), shop.pay("key", "order")).await;
+    let shop = shop.crash();
+    for _ in 0..300 {
+        if let [(state, true)] = &states(&shop)[..] {
+            assert_eq!(state, "succeeded");
+            assert_eq!(shop.audit().await.live("order").len(), 1);
+            let again = shop.pay("key", "order").await;
+            assert_eq!(again.status(), 200, "{}", again.text());
+            assert_eq!(shop.audit().await.live("order").len(), 1);
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("still {:?}\n{}", states(&shop), shop.sentinel.log());
+}

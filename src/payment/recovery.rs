@@ -1,0 +1,109 @@
+//! Looking after payments that nobody is at work on: at start, and for as long as the process lives.
+//!
+//! Every few seconds the ledger's unfinished payments are gone through, those that owe a void or refund first. One that
+//! has no actor here is woken: the engine takes its lease where it may, and drives it by reference, without its body. One
+//! that waits for its application to ask again ends when that is over; one that is older than its route lets a machine
+//! try is left to a person. Nothing is concluded here, and nothing fails by time alone: a payment that ends with its
+//! waiting is proven to have no effect anywhere.
+//!
+//! A payment that stays unfinished although it was woken (its customer has to act, a gateway is away, a person holds it) is
+//! woken again after a pause that doubles, so that a thousand of them cost nothing and never starve traffic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::core::{Phase, What};
+use super::engine::{Delivered, Engine};
+use crate::ledger::rows::Payment;
+
+/// How often the ledger is gone through.
+const EVERY: Duration = Duration::from_secs(5);
+/// The first pause after a payment was woken, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
+/// The pause after the ledger or the workers could not be used.
+const TROUBLE: Duration = Duration::from_secs(1);
+/// How long an application may ask again for a payment that has no effect anywhere: no official SDK repeats longer, and no
+/// gateway keeps a key much longer. In milliseconds.
+const ASK_AGAIN: i64 = 24 * 3_600_000;
+/// Payments read at once.
+const PAGE: usize = 200;
+
+/// When a payment is looked at again, and the pause after that.
+struct Next {
+    due: Instant,
+    pause: Duration,
+    seen: u64,
+}
+
+/// Looks after payments until the process ends.
+pub async fn run(engine: Arc<Engine>) {
+    let mut known: HashMap<Uuid, Next> = HashMap::new();
+    for pass in 1_u64.. {
+        let pause = match look(&engine, &mut known, pass).await {
+            Ok(()) => EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "unfinished payments could not be gone through; trying again");
+                TROUBLE
+            }
+        };
+        known.retain(|_, next| next.seen == pass);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Result<(), crate::ledger::LedgerError> {
+    let mut in_doubt: HashMap<String, i64> = HashMap::new();
+    let mut after = None;
+    loop {
+        let page = engine.ledger().unfinished(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for payment in &page {
+            if payment.in_doubt {
+                *in_doubt.entry(payment.route.clone()).or_default() += 1;
+            }
+            let now = Instant::now();
+            let next = known.entry(payment.id).or_insert(Next {
+                due: now,
+                pause: PAUSE.0,
+                seen: pass,
+            });
+            next.seen = pass;
+            if next.due > now || payment.manual || engine.is_at_work(payment.id) {
+                continue;
+            }
+            next.due = match attend(engine, payment).await {
+                Delivered::Unavailable => Instant::now() + TROUBLE,
+                Delivered::Taken(_) | Delivered::Unknown | Delivered::Elsewhere => {
+                    let due = Instant::now() + next.pause;
+                    next.pause = (next.pause * 2).min(PAUSE.1);
+                    due
+                }
+            };
+        }
+    }
+    for route in engine.routes() {
+        let count = in_doubt.get(route.name()).copied().unwrap_or(0);
+        route.metrics().set_in_doubt(count);
+    }
+    Ok(())
+}
+
+async fn attend(engine: &Engine, payment: &Payment) -> Delivered {
+    let age = engine.ledger().now().saturating_sub(payment.created_at);
+    let patience = engine.route(&payment.route).map(|route| route.failover().manual_after);
+    if payment.state == Phase::Licensed.name() && age > ASK_AGAIN {
+        return engine.deliver(payment.id, What::Expired).await;
+    }
+    let patience = patience.and_then(|patience| i64::try_from(patience.as_millis()).ok());
+    // A customer who never came back is no mystery for a person to solve.
+    let waits = payment.state == "action_required";
+    if !waits && patience.is_some_and(|patience| age > patience) {
+        return engine.deliver(payment.id, What::Aged).await;
+    }
+    engine.wake(payment.id).await
+}
