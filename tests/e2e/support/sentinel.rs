@@ -1,9 +1,10 @@
 //! The real binary in a process of its own, ready when it says so through the service manager's socket.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A running `sentinel run`.
@@ -14,12 +15,22 @@ pub struct Sentinel {
     pub dir: tempfile::TempDir,
 }
 
-/// A port that was free a moment ago.
+/// A port that is nobody else's until this test process ends, whether or not anything listens there.
+///
+/// It lies below the range that the system takes ports from by itself, for listeners without a number and for outgoing
+/// connections. A UDP socket of the same number is the mark by which other tests, and other runs of them, see that it is
+/// taken.
 pub fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("an address")
+    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    for _ in 0..10_000 {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
+        let Ok(mark) = UdpSocket::bind(address) else { continue };
+        if TcpListener::bind(address).is_ok() {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
+            return address;
+        }
+    }
+    panic!("no port is free");
 }
 
 impl Sentinel {
