@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::load::{Problem, load};
@@ -72,6 +72,22 @@ pub enum AppError {
 /// # Errors
 /// Before anything was accepted: configuration, addresses. Later trouble is logged, not returned.
 pub fn run(file: &Path) -> Result<(), AppError> {
+    start(file, None)
+}
+
+/// Runs the sidecar inside a program that has more to do. Signals are the program's: the sidecar ends by
+/// [`Control::drain`] of what `ready` is given once everything is served.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_inside(file: &Path, ready: impl FnOnce(Arc<Control>) + 'static) -> Result<(), AppError> {
+    start(file, Some(Box::new(ready)))
+}
+
+/// What a program that has the sidecar inside itself does once everything is served.
+type Ready = Box<dyn FnOnce(Arc<Control>)>;
+
+fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     let config = load(file).map_err(AppError::Config)?;
     let mut metrics = Metrics::new().map_err(|error| AppError::Internal(error.to_string()))?;
     let exporting = config.otlp.clone().map(|otlp| {
@@ -156,20 +172,24 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         if let Some(engine) = control.engine() {
             tokio::spawn(recovery::run(Arc::clone(engine)));
         }
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let heard = |kind| inside.is_none().then(|| signal(kind)).transpose();
+        let mut hangup = heard(SignalKind::hangup())?;
+        let mut terminate = heard(SignalKind::terminate())?;
+        let mut interrupt = heard(SignalKind::interrupt())?;
         control.set_ready(true);
         service::tell(State::Ready(&control.status()));
+        if let Some(ready) = inside {
+            ready(Arc::clone(&control));
+        }
         let addresses: Vec<SocketAddr> = config.data_listeners().into_keys().collect();
         tracing::info!(listeners = ?addresses, admin = ?config.listeners.admin, workers, "ready");
         let mut look = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = received(&mut terminate) => break,
+                () = received(&mut interrupt) => break,
                 () = control.drain_asked() => break,
-                _ = hangup.recv() => { let _ = control.reload("signal").await; }
+                () = received(&mut hangup) => { let _ = control.reload("signal").await; }
                 _ = look.tick() => control.reload_if_changed().await,
             }
         }
@@ -181,7 +201,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         if !shutdown.native_sidecar {
             tokio::select! {
                 () = tokio::time::sleep(shutdown.min) => {}
-                _ = interrupt.recv() => {}
+                () = received(&mut interrupt) => {}
             }
         }
         control.listeners().stop(Stop::Drain);
@@ -194,7 +214,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
             }
             // Whoever presses ^C a second time does not want to wait. A second SIGTERM changes nothing: supervisors
             // repeat it, and a payment in flight must not be cut for that.
-            _ = interrupt.recv() => control.listeners().stop(Stop::Now),
+            () = received(&mut interrupt) => control.listeners().stop(Stop::Now),
         }
         if let Some(spans) = spans {
             spans.flush(FLUSH).await;
@@ -202,6 +222,16 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Waits for a signal; for ever where signals are somebody else's.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// The ledger, where the configuration names one. A disk that fails under it ends the process at once: what is durable

@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod check;
+pub mod demo;
 pub mod env;
 pub mod operator;
 pub mod sandbox;
@@ -45,6 +46,8 @@ enum Command {
     Env(env::Args),
     /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
     Ca(ca::Args),
+    /// Show it: simulated gateways, a shop, an outage of Stripe, and an audit of all books. Exits with 0 when they agree.
+    Demo(demo::Args),
     /// Run simulators of the gateways, with faults by script and books that can be audited.
     Sandbox(sandbox::Args),
     /// Print a completion script.
@@ -112,6 +115,14 @@ pub fn main() -> ExitCode {
                 print!("{text}");
                 ExitCode::SUCCESS
             }
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::from(SOFTWARE)
+            }
+        },
+        Command::Demo(args) => match demo::run(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("sentinel: {error}");
                 ExitCode::from(SOFTWARE)

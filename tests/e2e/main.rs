@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod contract;
+mod demo;
 mod deployment;
 mod evidence;
 mod forwarding;
