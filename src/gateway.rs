@@ -5,6 +5,7 @@
 //! connection, reads no clock and keeps no state; whatever it needs comes in as an argument.
 
 pub mod adyen;
+pub mod braintree;
 pub mod canonical;
 pub mod errors;
 pub mod idempotency;
@@ -221,6 +222,11 @@ pub trait Gateway: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
 
+    /// What it can do for an account with these settings, where that depends on the account.
+    fn capabilities_of(&self, _settings: &BTreeMap<String, String>) -> &Capabilities {
+        self.capabilities()
+    }
+
     /// Reads method and path only. Everything it does not know is [`Operation::Opaque`].
     fn recognise(&self, method: &Method, path: &str) -> Recognised;
 
@@ -299,6 +305,12 @@ pub trait Gateway: Send + Sync {
         Credential::Native
     }
 
+    /// Whether a void of this dialect also takes back what was taken (Braintree's, until the nightly settlement). Of a
+    /// payment that another gateway took, it is then a refund of all that is left.
+    fn void_takes_back(&self) -> bool {
+        false
+    }
+
     /// Verifies a webhook of this gateway and reads what it proves. `now` is Unix time in seconds, against replays.
     /// Nothing is believed, and nothing is said about why, before the signature holds.
     fn webhook(
@@ -318,6 +330,7 @@ pub fn for_dialect(dialect: Dialect) -> Option<&'static dyn Gateway> {
         Dialect::Stripe => Some(&stripe::Stripe),
         Dialect::Adyen => Some(&adyen::Adyen),
         Dialect::Paypal => Some(&paypal::Paypal),
-        Dialect::Braintree | Dialect::Square | Dialect::Razorpay | Dialect::Custom => None,
+        Dialect::Braintree => Some(&braintree::Braintree),
+        Dialect::Square | Dialect::Razorpay | Dialect::Custom => None,
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod adyen;
 pub mod books;
+pub mod braintree;
 pub mod clock;
 pub mod fault;
 pub mod paypal;
@@ -29,11 +30,13 @@ pub enum Kind {
     Adyen,
     /// PayPal.
     Paypal,
+    /// Braintree.
+    Braintree,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Stripe, Self::Adyen, Self::Paypal];
+    pub const ALL: [Self; 4] = [Self::Stripe, Self::Adyen, Self::Paypal, Self::Braintree];
 
     /// The name in books, paths and options.
     pub const fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Kind {
             Self::Stripe => "stripe",
             Self::Adyen => "adyen",
             Self::Paypal => "paypal",
+            Self::Braintree => "braintree",
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
             Self::Stripe => &stripe::GUIDE,
             Self::Adyen => &adyen::GUIDE,
             Self::Paypal => &paypal::GUIDE,
+            Self::Braintree => &braintree::GUIDE,
         }
     }
 
@@ -59,6 +64,7 @@ impl Kind {
             Self::Stripe => Box::<stripe::Stripe>::default(),
             Self::Adyen => Box::<adyen::Adyen>::default(),
             Self::Paypal => Box::<paypal::Paypal>::default(),
+            Self::Braintree => Box::<braintree::Braintree>::default(),
         }
     }
 }

@@ -78,7 +78,7 @@ fn role(gateway: &GatewayConfig) -> Role {
     match for_dialect(gateway.dialect) {
         Some(dialect) => Role {
             takes_payments: true,
-            fence: dialect.capabilities().fence,
+            fence: dialect.capabilities_of(&gateway.settings).fence,
         },
         None => Role {
             takes_payments: false,

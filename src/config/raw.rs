@@ -197,6 +197,10 @@ pub struct Gateway {
     pub mit_exemption: Option<bool>,
     /// The currency that the account's country allows in-country only, for example BRL (paypal).
     pub domestic_currency: Option<String>,
+    /// The currency of the default merchant account, for example USD (braintree).
+    pub currency: Option<String>,
+    /// Whether the account has at-most-once keys, `api_request_key` (braintree). Default false.
+    pub request_keys: Option<bool>,
     /// File of root certificates, PEM; only these are then trusted. Default: the public roots.
     pub roots: Option<String>,
     /// The certificate that Sentinel shows in the handshake (mTLS).
@@ -251,7 +255,8 @@ pub struct Credentials {
     pub public_key: Option<Secret>,
     /// braintree.
     pub private_key: Option<Secret>,
-    /// braintree: the merchant account of each currency, as in `{ USD: acme_usd }`. Default: the default account only.
+    /// braintree: the merchant account of each currency, as in `{ USD: acme_usd }`. Default: none but the default account,
+    /// whose currency is the gateway's `currency`.
     #[serde(default)]
     pub merchant_accounts: BTreeMap<String, String>,
     /// square.

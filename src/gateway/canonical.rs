@@ -119,8 +119,12 @@ impl Request {
         if let Self::Capture { amount, units, .. } | Self::Refund { amount, units, .. } = self
             && let Some(bare) = units.take()
         {
-            let read = Amount::from_minor(dialect, bare, currency.code());
-            *amount = Some(read.map_err(|error| Refusal::Amount(error.to_string()))?);
+            *amount = Some(match dialect {
+                // Its decimals are the same for every currency.
+                Dialect::Braintree => super::braintree::in_currency(bare, currency)?,
+                _ => Amount::from_minor(dialect, bare, currency.code())
+                    .map_err(|error| Refusal::Amount(error.to_string()))?,
+            });
         }
         Ok(())
     }
@@ -141,6 +145,10 @@ pub struct Target {
     pub amount: Option<Amount>,
     /// The merchant's order reference, where an application names the payment by it (Adyen's `/cancels`).
     pub reference: Option<String>,
+    /// Of a refund: all that was taken, as long as nothing of it was given back. A refund of as much undoes the payment,
+    /// which Braintree does by another call than a part.
+    #[serde(default)]
+    pub untouched: Option<Amount>,
 }
 
 /// Which payments or refunds to list.

@@ -38,6 +38,14 @@ impl Fields {
         }
     }
 
+    /// The fields of an object that was read from another notation.
+    pub fn of(map: Map<String, Value>) -> Self {
+        Self {
+            path: String::new(),
+            map,
+        }
+    }
+
     /// The name of a field with the path to it, for refusals.
     pub fn name(&self, field: &str) -> String {
         if self.path.is_empty() {

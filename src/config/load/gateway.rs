@@ -41,7 +41,8 @@ fn settings(dialect: Dialect) -> &'static [&'static str] {
         Dialect::Stripe => &["api_version", "mit_exemption"],
         Dialect::Adyen => &["api_version", "capture", "return_url"],
         Dialect::Paypal => &["domestic_currency"],
-        Dialect::Braintree | Dialect::Square | Dialect::Razorpay | Dialect::Custom => &[],
+        Dialect::Braintree => &["currency", "request_keys"],
+        Dialect::Square | Dialect::Razorpay | Dialect::Custom => &[],
     }
 }
 
@@ -199,17 +200,17 @@ impl Reader<'_> {
                 self.foreign(format!("{here}.{field}"), dialect, &[needed, optional].concat());
             }
             for (currency, value) in entries {
-                if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                    self.hinted(
-                        format!("{here}.{field}.{currency}"),
-                        "is not a currency",
-                        "write its ISO 4217 code, as in USD",
-                    );
-                }
+                self.is_currency(format!("{here}.{field}.{currency}"), &currency);
                 values.insert(format!("{field}.{currency}"), value);
             }
         }
         Credentials::new(values)
+    }
+
+    fn is_currency(&mut self, path: String, typed: &str) {
+        if typed.len() != 3 || !typed.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            self.hinted(path, "is not a currency", "write its ISO 4217 code, as in USD");
+        }
     }
 
     fn foreign(&mut self, path: String, dialect: Dialect, known: &[&str]) {
@@ -236,6 +237,8 @@ impl Reader<'_> {
             ("return_url", gateway.return_url.clone()),
             ("mit_exemption", gateway.mit_exemption.map(|yes| yes.to_string())),
             ("domestic_currency", gateway.domestic_currency.clone()),
+            ("currency", gateway.currency.clone()),
+            ("request_keys", gateway.request_keys.map(|yes| yes.to_string())),
         ];
         let mut values = BTreeMap::new();
         for (field, value) in typed {
@@ -245,6 +248,16 @@ impl Reader<'_> {
             } else {
                 self.foreign(format!("gateways.{name}.{field}"), gateway.dialect, known);
             }
+        }
+        if let Some(currency) = &gateway.currency {
+            self.is_currency(format!("gateways.{name}.currency"), currency);
+        }
+        // Whoever reads an application's request has no credentials at hand, and these are none.
+        if gateway.dialect == Dialect::Braintree
+            && let Some(credentials) = &gateway.credentials
+        {
+            let accounts = credentials.merchant_accounts.iter();
+            values.extend(accounts.map(|(currency, id)| (format!("merchant_accounts.{currency}"), id.clone())));
         }
         values
     }

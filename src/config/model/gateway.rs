@@ -127,7 +127,7 @@ pub struct GatewayConfig {
     /// for the dialect, or empty.
     pub credentials: Credentials,
     /// What the dialect reads beside them: `api_version`, `capture` (`automatic` or `manual`), `return_url`,
-    /// `mit_exemption`, `domestic_currency`.
+    /// `mit_exemption`, `domestic_currency`, `currency`, `request_keys`, `merchant_accounts.USD` and so on.
     pub settings: BTreeMap<String, String>,
     /// What its webhooks are verified with.
     pub webhook: Webhook,

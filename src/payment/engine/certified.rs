@@ -21,7 +21,7 @@ impl Engine {
     /// The fence that is believed at a gateway: what its dialect declares, and where the route insists on a certificate
     /// no more than the certificate says. Without credentials Sentinel can ask nothing.
     pub(super) async fn believed(&self, at: &At, failover: &Failover) -> FenceStrength {
-        let declared = at.gateway.capabilities().fence;
+        let declared = at.capabilities().fence;
         if !at.has_credentials() {
             return FenceStrength::F0;
         }

@@ -15,6 +15,7 @@ use crate::config::model::Mode;
 use crate::gateway::canonical::{EarlierAttempt, Request, Target};
 use crate::gateway::outcome::{Observation, Outcome};
 use crate::gateway::{Account, Auth, Incoming, Leg, Outgoing};
+use crate::money::Amount;
 use crate::resilience::breaker::{Permit, Probing, Report, Verdict};
 use crate::resilience::jitter;
 use crate::telemetry::event::AttemptFinished;
@@ -228,8 +229,25 @@ impl Ground<'_> {
         Some(target)
     }
 
+    /// All that an attempt took, as long as nothing of it was given back; the refund that is asked for is not counted.
+    fn untouched(&self, of: u16, refund: &Send) -> Option<Amount> {
+        let taken = self.state.attempt(of)?.amount?;
+        if self.state.winner != Some(of) {
+            return Some(taken);
+        }
+        let other = self.state.numbered().any(|(n, attempt)| {
+            let refunds = attempt.leg == Leg::Refund && attempt.of == Some(of);
+            refunds && n != refund.n && !attempt.known.no_effect()
+        });
+        let units = self.state.books().captured;
+        (!other).then_some(Amount { units, ..taken })
+    }
+
     fn modification(&self, send: &Send) -> Option<Request> {
-        let target = self.target(send.of?)?;
+        let mut target = self.target(send.of?)?;
+        if send.leg == Leg::Refund {
+            target.untouched = self.untouched(send.of?, send);
+        }
         let note = self.dossier.notes.get(&send.n).cloned().unwrap_or_default();
         let amount = send.amount;
         Some(match send.leg {
@@ -268,9 +286,15 @@ impl Ground<'_> {
         let key = self.key(at, target.leg, target.key);
         let earlier = EarlierAttempt {
             idempotency_key: Some(key).filter(|key| !key.is_empty()),
-            reference: reference.clone(),
+            // Whoever searches by it finds the payment, whatever became of its refund.
+            reference: reference.clone().filter(|_| target.leg != Leg::Refund),
             object: match target.leg {
                 Leg::Refund => target.ids.modification.clone(),
+                Leg::Capture | Leg::Void => {
+                    let acts_on = target.of.and_then(|of| self.state.attempt(of));
+                    let named = acts_on.and_then(|of| of.ids.payment.clone());
+                    target.ids.payment.clone().or(named)
+                }
                 _ if own => self.dossier.confirms.clone().or_else(|| target.ids.payment.clone()),
                 _ => target.ids.payment.clone(),
             },

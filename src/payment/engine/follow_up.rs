@@ -173,6 +173,15 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
     let now = actor.desk.engine().now();
     let (leg, amount, note) = match request {
         Request::Capture { amount, .. } => (Leg::Capture, amount, Note::default()),
+        Request::Void { reason, .. } if dialect.void_takes_back() && actor.state.books().captured > 0 => (
+            Leg::Refund,
+            None,
+            Note {
+                reason,
+                created: now,
+                ..Note::default()
+            },
+        ),
         Request::Void { reason, .. } => (
             Leg::Void,
             None,

@@ -325,7 +325,7 @@ impl Engine {
         key: Key,
         application: Option<&str>,
     ) -> String {
-        let max = at.map_or(usize::MAX, |at| at.gateway.capabilities().idempotency_key_len);
+        let max = at.map_or(usize::MAX, |at| at.capabilities().idempotency_key_len);
         match (key, application) {
             (Key::Application, Some(application)) => application.to_owned(),
             // The application's key is gone with its dossier: nothing can be sent under it any more, and no other key may

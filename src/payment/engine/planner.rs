@@ -141,7 +141,7 @@ fn trial_account(at: &At) -> Account {
 /// The facts about a gateway that the payment's decisions rest on. What it can be asked is found out by writing the
 /// question: an adapter may have a fence for holds and none for sales, or no way to look anything up.
 fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGateway {
-    let capabilities = at.gateway.capabilities();
+    let capabilities = at.capabilities();
     let account = trial_account(at);
     let automatic = pay.capture == CaptureMode::Automatic && mode != Mode::Gated;
     let earlier = EarlierAttempt {

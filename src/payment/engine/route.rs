@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::core::Wire as Trust;
 use crate::config::model::{self, Dialect, Failover, GatewayConfig, Mode};
-use crate::gateway::{self, Account, Gateway};
+use crate::gateway::{self, Account, Capabilities, Gateway};
 use crate::resilience::breaker::{Breaker, Transition};
 use crate::telemetry::event::BreakerChanged;
 use crate::telemetry::{GatewayMetrics, RouteMetrics};
@@ -140,6 +140,11 @@ impl At {
             settings: self.config.settings.clone(),
             token: None,
         }
+    }
+
+    /// What the gateway can do for this account.
+    pub fn capabilities(&self) -> &'static Capabilities {
+        self.gateway.capabilities_of(&self.config.settings)
     }
 
     /// Whether Sentinel can make requests of its own here.

@@ -8,8 +8,10 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -41,6 +43,58 @@ def difference(line):
         time.sleep(0.02)
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Sentinel:
+    """The binary between an application that speaks to `first` and the simulators of `first` and `second`."""
+
+    def __init__(self, first, second):
+        self.dir = tempfile.TemporaryDirectory()
+        listen, admin = free_port(), free_port()
+        accounts = {
+            "braintree": "request_keys: true, currency: USD, credentials: { merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: { USD: sandbox_usd } }",
+            "stripe": "credentials: { secret_key: sk_test_sandbox }",
+        }
+        gateways = "".join(
+            f"  {name}: {{ dialect: {name}, endpoint: '{served['gateways'][name]['url']}', allow_private: true, {accounts[name]} }}\n"
+            for name in (first, second))
+        config = pathlib.Path(self.dir.name) / "sentinel.yaml"
+        config.write_text(
+            f"listeners: {{ admin: 127.0.0.1:{admin} }}\nledger: {{ sqlite: '{self.dir.name}/ledger.db', strict: false }}\n"
+            f"gateways:\n{gateways}routes:\n"
+            f"  - {{ name: {first}, listen: 127.0.0.1:{listen}, dialect: {first}, gateways: [{first}, {second}], failover: {{ require_certificate: false }} }}\n")
+        self.process = subprocess.Popen([sentinel, "run", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.url = f"http://127.0.0.1:{listen}"
+        patience = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", listen), timeout=1).close()
+                return
+            except OSError:
+                if time.monotonic() > patience or self.process.poll() is not None:
+                    sys.exit("sentinel does not listen")
+                time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        self.dir.cleanup()
+
+
+def down(gateway, is_down):
+    request = urllib.request.Request(
+        f"{served['control']}/gateways/{gateway}/faults",
+        data=b'{"fault": "refuse"}' if is_down else None, method="POST" if is_down else "DELETE")
+    urllib.request.urlopen(request, timeout=20).close()
+
+
 def drive(name, gateway, *argv):
     before = ask(f"/gateways/{gateway}/requests")
     done = subprocess.run([str(arg) for arg in argv], capture_output=True, text=True, timeout=180)
@@ -63,6 +117,18 @@ try:
     drive("adyen, Node", "adyen", "node", here / "adyen_node.mjs", modules, url["adyen"] + "/v71", "adyen-node")
     drive("paypal, Python", "paypal", python, here / "paypal_python.py", url["paypal"], "paypal-python")
     drive("paypal, Node", "paypal", "node", here / "paypal_node.mjs", modules, url["paypal"], "paypal-node")
+    bt_python, bt_node = [python, here / "braintree_python.py"], ["node", here / "braintree_node.mjs", modules]
+    drive("braintree, Python", "braintree", *bt_python, url["braintree"], "bt-python")
+    drive("braintree, Node", "braintree", *bt_node, url["braintree"], "bt-node")
+    with Sentinel("braintree", "stripe") as between:
+        print("through Sentinel:")
+        drive("braintree, Python", "braintree", *bt_python, between.url, "bt-python-through")
+        drive("braintree, Node", "braintree", *bt_node, between.url, "bt-node-through")
+        print("through Sentinel, Braintree down, taken by Stripe:")
+        down("braintree", True)
+        drive("braintree, Python", "stripe", *bt_python, between.url, "bt-python-elsewhere", "elsewhere")
+        drive("braintree, Node", "stripe", *bt_node, between.url, "bt-node-elsewhere", "elsewhere")
+        down("braintree", False)
     audit = ask("/audit")
     if not audit["clean"]:
         failures.append("audit")

@@ -87,7 +87,7 @@ fn target(amount: Amount) -> Target {
         charge: Some("3C679366HH908993F".to_owned()),
         authorization: Some("0VF52814937998046".to_owned()),
         amount: Some(amount),
-        reference: None,
+        ..Target::default()
     }
 }
 

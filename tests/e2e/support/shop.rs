@@ -1,4 +1,4 @@
-//! A shop with three gateways: simulators on real sockets, the real binary in front of them, and one set of books.
+//! A shop with four gateways: simulators on real sockets, the real binary in front of them, and one set of books.
 
 use std::net::SocketAddr;
 
@@ -15,6 +15,8 @@ pub const STRIPE_TOKEN: &str = "pm_card_visa";
 pub const ADYEN_TOKEN: &str = "shopper-1/8415698462516992";
 /// In PayPal's vault.
 pub const PAYPAL_TOKEN: &str = "8kk845";
+/// In Braintree's vault.
+pub const BRAINTREE_TOKEN: &str = "tok_4111";
 
 /// Its parts.
 pub struct Shop {
@@ -28,6 +30,8 @@ pub struct Shop {
     pub adyen: SocketAddr,
     /// The PayPal route.
     pub paypal: SocketAddr,
+    /// The Braintree route.
+    pub braintree: SocketAddr,
     /// The operators' listener.
     pub admin: SocketAddr,
     config: String,
@@ -41,6 +45,10 @@ pub struct Setup {
     pub adyen: &'static str,
     /// Gateways of the PayPal route.
     pub paypal: &'static str,
+    /// Gateways of the Braintree route.
+    pub braintree: &'static str,
+    /// More settings of the Braintree account.
+    pub braintree_account: &'static str,
     /// More failover settings of every route.
     pub failover: &'static str,
     /// More settings of every breaker.
@@ -53,6 +61,8 @@ impl Default for Setup {
             stripe: "stripe, adyen, paypal",
             adyen: "adyen, stripe, paypal",
             paypal: "paypal, stripe, adyen",
+            braintree: "braintree, stripe, adyen",
+            braintree_account: ", request_keys: true",
             failover: "",
             breaker: "consecutive: 50, min_calls: 1000",
         }
@@ -70,6 +80,7 @@ impl Shop {
         let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
         let (stripe, adyen, paypal, admin) = (free_port(), free_port(), free_port(), free_port());
+        let braintree = free_port();
         let failover = format!(
             "require_certificate: false, attempt_timeout: 1500ms, deadline: 4s{}{}",
             if setup.failover.is_empty() { "" } else { ", " },
@@ -88,14 +99,18 @@ gateways:
   stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }} }}
   adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }} }}
   paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }} }}
+  braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{} }}
 routes:
-{}{}{}",
+{}{}{}{}",
             url("stripe"),
             url("adyen"),
             url("paypal"),
+            url("braintree"),
+            setup.braintree_account,
             route("stripe", stripe, setup.stripe),
             route("adyen", adyen, setup.adyen),
             route("paypal", paypal, setup.paypal),
+            route("braintree", braintree, setup.braintree),
         );
         Self {
             sentinel: Sentinel::start(&config),
@@ -103,6 +118,7 @@ routes:
             stripe,
             adyen,
             paypal,
+            braintree,
             admin,
             config,
         }
@@ -171,7 +187,7 @@ routes:
             format!("Idempotency-Key: {key}\r\n")
         };
         let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         );
         once(self.stripe, bytes).await
@@ -192,7 +208,7 @@ routes:
             format!("Idempotency-Key: {key}\r\n")
         };
         let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: sandbox\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: sandbox\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         once(self.adyen, bytes).await
@@ -210,6 +226,15 @@ routes:
             body.len()
         );
         once(self.paypal, bytes).await
+    }
+
+    /// Any request in Braintree's dialect, with the other gateways' tokens beside it.
+    pub async fn braintree_send(&self, method: &str, path: &str, body: &str) -> Message {
+        let bytes = format!(
+            "{method} /merchants/sandbox/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic c2FuZGJveDpzYW5kYm94\r\nX-ApiVersion: 6\r\nAccept: application/xml\r\nContent-Type: application/xml\r\nSentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(self.braintree, bytes).await
     }
 
     /// An access token, as PayPal's SDKs fetch one: the value of an `Authorization` header.
