@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::analytics::Analytics;
 use crate::config::load::{Problem, load};
 use crate::config::model::Config;
 use crate::ledger::Ledger;
@@ -113,6 +114,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     if let Some(engine) = &engine {
         engine.set_routes(runtime.payments());
     }
+    let analytics = engine.as_ref().and_then(|engine| analytics(&runtime.config, engine));
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
     let (ended, mut all_ended) = mpsc::channel::<()>(1);
     let (senders, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(listeners::ORDERS)).unzip();
@@ -161,6 +163,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         logging,
         liveness,
         engine,
+        analytics,
         listeners,
     ));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -249,6 +252,18 @@ fn ledger(config: &Config) -> Result<Option<Arc<dyn Ledger>>, AppError> {
     };
     let opened = SqliteLedger::open(&options, keys).map_err(|error| AppError::Ledger(error.to_string()))?;
     Ok(Some(Arc::new(opened)))
+}
+
+/// The figures of the ledger. Without them payments go on all the same: they are told of, and made again at the next start.
+fn analytics(config: &Config, engine: &Engine) -> Option<Arc<Analytics>> {
+    let path = Analytics::beside(&config.ledger.as_ref()?.sqlite);
+    match Analytics::open(&path, Arc::clone(engine.ledger())) {
+        Ok(analytics) => Some(Arc::new(analytics)),
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "there are no figures until the next start");
+            None
+        }
+    }
 }
 
 /// Serves the listeners that it is told to, until none is left and none will come.

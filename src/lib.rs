@@ -15,6 +15,7 @@
 
 pub mod account;
 pub mod admin;
+pub mod analytics;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::listeners::{Listeners, OpenError};
 use super::liveness::Liveness;
 use super::service::{self, State};
+use crate::analytics::Analytics;
 use crate::config::diff;
 use crate::config::load::{Problem, fingerprint, load};
 use crate::config::model::Config;
@@ -64,6 +65,7 @@ pub struct Control {
     logging: Arc<Logging>,
     liveness: Arc<Liveness>,
     engine: Option<Arc<Engine>>,
+    analytics: Option<Arc<Analytics>>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -76,6 +78,7 @@ pub struct Control {
 
 impl Control {
     /// For a configuration that has just been loaded.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         file: PathBuf,
         runtime: Arc<ArcSwap<Runtime>>,
@@ -83,6 +86,7 @@ impl Control {
         logging: Arc<Logging>,
         liveness: Arc<Liveness>,
         engine: Option<Arc<Engine>>,
+        analytics: Option<Arc<Analytics>>,
         listeners: Listeners,
     ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
@@ -98,6 +102,7 @@ impl Control {
             logging,
             liveness,
             engine,
+            analytics,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -116,6 +121,11 @@ impl Control {
     /// The payment engine, where there is a ledger.
     pub fn engine(&self) -> Option<&Arc<Engine>> {
         self.engine.as_ref()
+    }
+
+    /// The figures, where there is a ledger.
+    pub fn analytics(&self) -> Option<&Arc<Analytics>> {
+        self.analytics.as_ref()
     }
 
     /// The metrics, with the values that nobody sets while requests run brought up to date.

@@ -308,6 +308,8 @@ pub struct Filter {
     pub moved: bool,
     /// An id of any scope, or the beginning of Sentinel's own payment id.
     pub text: Option<String>,
+    /// Keyed hash of tenant and order reference.
+    pub order_ref_hash: Option<[u8; 32]>,
     /// Continue after this payment (older).
     pub before: Option<Uuid>,
     /// At most this many; 0 means 100.

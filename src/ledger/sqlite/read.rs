@@ -256,6 +256,10 @@ pub(super) fn list(connection: &Connection, keys: &Keys, filter: &Filter) -> Res
             ("created_at >= ?", filter.created_from.map(Value::Integer)),
             ("created_at < ?", filter.created_to.map(Value::Integer)),
             (
+                "order_ref = ?",
+                filter.order_ref_hash.map(|hash| Value::Blob(hash.to_vec())),
+            ),
+            (
                 "n < (SELECT n FROM payments WHERE id = ?)",
                 filter.before.map(|before| Value::Blob(before.as_bytes().to_vec())),
             ),

@@ -12,7 +12,7 @@ use super::start::StartError;
 const APPLICATION: i32 = 0x5345_4e54;
 
 /// What the tables of each version add.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE payments (
@@ -106,6 +106,9 @@ const MIGRATIONS: [&str; 2] = [
         value BLOB NOT NULL,
         PRIMARY KEY (space, key)
     ) WITHOUT ROWID;
+    ",
+    "
+    CREATE INDEX by_order ON payments (tenant, order_ref) WHERE order_ref IS NOT NULL;
     ",
 ];
 
