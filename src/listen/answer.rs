@@ -113,7 +113,7 @@ where
             }
             return Answer {
                 future: None,
-                refused: Some(response),
+                refused: Some(Box::new(response)),
                 in_flight: None,
             };
         }
@@ -133,7 +133,7 @@ pin_project! {
     /// ones too, and moves it about before it first runs.
     pub(super) struct Answer<F, B> {
         future: Option<Pin<Box<F>>>,
-        refused: Option<Response<AnswerBody<B>>>,
+        refused: Option<Box<Response<AnswerBody<B>>>>,
         in_flight: Option<InFlight>,
     }
 }
@@ -147,7 +147,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(refused) = this.refused.take() {
-            return Poll::Ready(Ok(refused));
+            return Poll::Ready(Ok(*refused));
         }
         let (Some(future), Some(_)) = (this.future.as_mut(), this.in_flight.as_ref()) else {
             // Polled after completion: hyper does not.

@@ -148,13 +148,15 @@ where
 /// Reads until the first bytes are, or are not, the HTTP/2 preface. `None` when the client left without a byte, or was
 /// told to while it had sent none.
 async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, connection: &Connection) -> io::Result<Option<(Stage, Vec<u8>)>> {
-    let mut first = Vec::with_capacity(1024);
+    let mut first = Vec::new();
     let mut last_call = None;
     loop {
-        let mut chunk = [0u8; 1024];
-        let mut buf = ReadBuf::new(&mut chunk);
         let n = std::future::poll_fn(|cx| {
+            // On the stack of one poll: in the future it would be part of every connection, idle ones too.
+            let mut chunk = [0u8; 1024];
+            let mut buf = ReadBuf::new(&mut chunk);
             if let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                first.extend_from_slice(buf.filled());
                 return Poll::Ready(read.map(|()| buf.filled().len()));
             }
             if first.is_empty() && connection.order() == Order::Finish {
@@ -167,7 +169,6 @@ async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, connection: &Connection) ->
         if n == 0 && first.is_empty() {
             return Ok(None);
         }
-        first.extend_from_slice(&chunk[..n]);
         connection.partial.set(true);
         let known = first.len().min(PREFACE.len());
         if first[..known] != PREFACE[..known] || n == 0 {
@@ -285,7 +286,8 @@ pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, la
     let _ = tokio::time::timeout(time, async {
         stream.write_all(last).await?;
         stream.shutdown().await?;
-        let mut buf = [0u8; 4096];
+        // On the heap: in the future it would be part of every connection, idle ones too.
+        let mut buf = vec![0u8; 4096];
         let mut left = bytes;
         while left > 0 {
             match stream.read(&mut buf).await? {

@@ -70,8 +70,8 @@ impl<S> Guarded<S> {
         self.ready -= n;
         if self.at == self.held.len() {
             self.at = 0;
-            self.held.clear();
-            self.held.shrink_to(HELD_READ);
+            // Not kept: an idle connection would carry it, and heads come in pieces rarely.
+            self.held = Vec::new();
         }
     }
 }
