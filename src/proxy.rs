@@ -116,13 +116,13 @@ impl Proxy {
             true => TraceContext::of(request.headers()),
             false => TraceContext::fresh(),
         });
-        let mut account = Account::new(
+        let mut account = Box::new(Account::new(
             Arc::clone(&route),
             request.method(),
             request.uri().path(),
             trace,
             started,
-        );
+        ));
         if request.uri().authority().is_some()
             && let Some(target) = request.uri().path_and_query().cloned()
         {
@@ -369,7 +369,7 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 }
 
 /// An answer of Sentinel's own on a route.
-fn refuse(mut account: Account, reason: Reason, detail: &str) -> Response<Body> {
+fn refuse(mut account: Box<Account>, reason: Reason, detail: &str) -> Response<Body> {
     account.answered(reason.status().as_u16(), reason.label());
     let (dialect, gateway) = account.speaks();
     own(dialect, &gateway, reason, detail, Some(account))
@@ -384,7 +384,7 @@ const fn outcome_word(sent: Sent) -> &'static str {
 }
 
 /// An answer of Sentinel's own: in the dialect's shape, with `Proxy-Status` (RFC 9209) and what is known of arrival.
-fn own(dialect: Dialect, gateway: &str, reason: Reason, detail: &str, account: Option<Account>) -> Response<Body> {
+fn own(dialect: Dialect, gateway: &str, reason: Reason, detail: &str, account: Option<Box<Account>>) -> Response<Body> {
     let error = OwnError {
         status: reason.status(),
         code: reason.label(),

@@ -17,6 +17,7 @@ mod hold;
 mod names;
 mod outgoing;
 mod pool;
+pub mod quiet;
 mod tls;
 mod transport;
 

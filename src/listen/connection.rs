@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use super::io::Guarded;
 use super::refusal::{Refusal, Violation};
 use super::sweep::{Connection, Order, Stage};
 use super::{Event, RequestBody, Settings};
+use crate::upstream::quiet::Quiet;
 
 /// How a client announces HTTP/2 without negotiation (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -196,7 +197,7 @@ where
         .half_close(false)
         .max_buf_size((settings.head.head + 8192).max(16 * 1024))
         .serve_connection(TokioIo::new(io), service);
-    let mut finishing = false;
+    let (mut finishing, mut quiet) = (false, Quiet::default());
     let ended = std::future::poll_fn(|cx| {
         connection.register(cx);
         match connection.order() {
@@ -204,7 +205,8 @@ where
             Order::Finish => connection.close.set(true),
             Order::Serve => {}
         }
-        if Pin::new(&mut hyper).poll(cx).is_ready() {
+        let mut cx = Context::from_waker(quiet.waker(cx));
+        if Pin::new(&mut hyper).poll(&mut cx).is_ready() {
             return Poll::Ready(true);
         }
         // hyper closes at once when it is told to finish before it saw a head; a head that is on its way is still
@@ -215,7 +217,7 @@ where
         }
         finishing = true;
         Pin::new(&mut hyper).graceful_shutdown();
-        Pin::new(&mut hyper).poll(cx).map(|_| true)
+        Pin::new(&mut hyper).poll(&mut cx).map(|_| true)
     })
     .await;
     let io = hyper.into_parts().io.into_inner();

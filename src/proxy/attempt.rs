@@ -129,12 +129,12 @@ pub struct Way<'a> {
 
 impl Way<'_> {
     /// Sends a request, once.
-    pub async fn send(&self, request: Request<body::Request>) -> Outcome {
-        if self.faults.any() {
+    pub fn send(&self, request: Request<body::Request>) -> impl Future<Output = Outcome> {
+        match self.faults.any() {
             // Boxed, so that it adds nothing to a future's size where there is no fault.
-            return Box::pin(self.send_faulty(request)).await;
+            true => Either::Left(Box::pin(self.send_faulty(request))),
+            false => Either::Right(self.client.forward(&self.route.gateway, request, self.deadlines)),
         }
-        self.client.forward(&self.route.gateway, request, self.deadlines).await
     }
 
     /// The failures made here are the ones the gateway or the network could make, evidence included.

@@ -34,7 +34,7 @@ impl http_body::Body for Request {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
-            Self::Streaming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Streaming(incoming) => upstream::quiet::take(incoming, cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Empty => Poll::Ready(None),
         }
@@ -61,7 +61,8 @@ impl http_body::Body for Request {
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
-    _account: Option<Account>,
+    /// Boxed: an answer is moved about on its way out.
+    _account: Option<Box<Account>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ enum Inner {
 
 impl Body {
     /// The gateway's own body.
-    pub fn forwarded(body: upstream::Body<Request>, account: Account) -> Self {
+    pub fn forwarded(body: upstream::Body<Request>, account: Box<Account>) -> Self {
         Self {
             inner: Inner::Forwarded(body),
             _account: Some(account),
@@ -80,7 +81,7 @@ impl Body {
     }
 
     /// Bytes that Sentinel wrote; for a request that reached a route, with its account.
-    pub fn own(bytes: Bytes, account: Option<Account>) -> Self {
+    pub fn own(bytes: Bytes, account: Option<Box<Account>>) -> Self {
         Self {
             inner: Inner::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
             _account: account,

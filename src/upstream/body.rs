@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::pool::Lease;
+use super::quiet;
 use super::transport::stalled;
 
 /// An answer's body. Dropped before its end, it closes its connection: what was not read cannot be skipped.
@@ -59,7 +60,7 @@ impl<B> http_body::Body for Body<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
+        match quiet::take(&mut this.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.stall = None;
                 this.settle();

@@ -12,9 +12,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 use super::Failure;
 use super::connect::{ConnectError, Opened};
 use super::outgoing::Outgoing;
+use super::quiet::Quiet;
 use super::tls::Trust;
 use super::transport::{Transport, Waiting, Wire};
 use crate::config::model::{GatewayConfig, Protocol};
@@ -59,7 +62,11 @@ pub(super) struct Pool<B> {
     /// What `Host` or `:authority` says.
     pub(super) authority: HeaderValue,
     pub(super) metrics: Option<Arc<UpstreamMetrics>>,
-    idle: RefCell<Vec<Conn<B>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a lease takes the box along, so that the connection itself is never moved"
+    )]
+    idle: RefCell<Vec<Box<Conn<B>>>>,
     shared: RefCell<Vec<Rc<Shared<B>>>>,
     places: Rc<Places>,
     /// Whether the last connection spoke HTTP/2: then several requests wait for one connection instead of making many.
@@ -125,7 +132,8 @@ pub(super) struct Shared<B> {
 
 /// What a request goes out on.
 pub(super) enum Channel<B> {
-    Own(Conn<B>),
+    /// Boxed: a lease is moved about with the request and the answer.
+    Own(Box<Conn<B>>),
     Stream(Rc<Shared<B>>),
 }
 
@@ -207,16 +215,19 @@ impl<B> Lease<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
 {
-    /// Sends one request: the answer's head, or why there is none.
-    pub(super) async fn send(
+    /// Sends one request: the answer's head, or why there is none. Given to hyper at once, and not when first polled: a
+    /// request is large, and would be moved once more.
+    pub(super) fn send(
         &mut self,
         request: Request<Outgoing<B>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B> {
         match self.channel.as_mut() {
-            Some(Channel::Own(conn)) => conn.sender.try_send_request(request).await,
-            Some(Channel::Stream(shared)) => shared.sender.clone().try_send_request(request).await,
+            Some(Channel::Own(conn)) => Either::Left(conn.sender.try_send_request(request)),
+            Some(Channel::Stream(shared)) => {
+                Either::Right(Either::Left(shared.sender.clone().try_send_request(request)))
+            }
             // Only a lease that was given back has no channel, and that consumes it.
-            None => std::future::pending().await,
+            None => Either::Right(Either::Right(std::future::pending())),
         }
     }
 }
@@ -276,7 +287,7 @@ impl<B> Pool<B> {
         let limit = self.gateway.pool.idle;
         let stays =
             |conn: &Conn<B>| !conn.sender.is_closed() && now < conn.retire && now.duration_since(conn.since) < limit;
-        self.idle.borrow_mut().retain(stays);
+        self.idle.borrow_mut().retain(|conn| stays(conn));
         self.shared.borrow_mut().retain(|shared| {
             let idle = shared.streams.get() == 0 && now.duration_since(shared.since.get()) >= limit;
             !shared.sender.is_closed() && now < shared.retire && !idle
@@ -325,7 +336,7 @@ impl<B> Pool<B> {
     }
 
     /// Keeps a connection whose exchange is over, or that nobody needs yet.
-    pub(super) fn keep(&self, mut conn: Conn<B>) {
+    pub(super) fn keep(&self, mut conn: Box<Conn<B>>) {
         let now = Instant::now();
         conn.since = now;
         let mut idle = self.idle.borrow_mut();
@@ -343,7 +354,7 @@ impl<B> Pool<B> {
         self.places.freed.notify_one();
     }
 
-    fn lease(self: &Rc<Self>, mut conn: Conn<B>, now: Instant) -> Lease<B> {
+    fn lease(self: &Rc<Self>, mut conn: Box<Conn<B>>, now: Instant) -> Lease<B> {
         let (reused, rested) = (conn.used, now.saturating_duration_since(conn.since));
         conn.used = true;
         self.began();
@@ -439,9 +450,8 @@ where
         loop {
             let mut conn = {
                 let mut idle = self.idle.borrow_mut();
-                let fitting =
-                    |(_, conn): &(usize, &Conn<B>)| fits(conn.used, now.saturating_duration_since(conn.since));
-                let candidates = idle.iter().enumerate().filter(fitting);
+                let fits = |conn: &Conn<B>| fits(conn.used, now.saturating_duration_since(conn.since));
+                let candidates = idle.iter().enumerate().filter(|(_, conn)| fits(conn));
                 let (best, _) = candidates.max_by_key(|(_, conn)| (!conn.used, conn.since))?;
                 idle.remove(best)
             };
@@ -519,8 +529,8 @@ where
             .handshake(io)
             .await
             .map_err(failed)?;
-        let task = tokio::task::spawn_local(drive(connection)).abort_handle();
-        Ok(Channel::Own(Conn {
+        let task = tokio::task::spawn_local(drive(quietly(connection))).abort_handle();
+        Ok(Channel::Own(Box::new(Conn {
             sender,
             wire,
             task,
@@ -528,7 +538,7 @@ where
             since: now,
             used: false,
             _place: place,
-        }))
+        })))
     }
 }
 
@@ -543,6 +553,12 @@ async fn alive<B>(shared: &Shared<B>) -> bool {
         }
     }
     false
+}
+
+/// Polls an HTTP/1.1 connection under a waker that ignores what concerns it no more.
+async fn quietly(connection: impl Future<Output = hyper::Result<()>>) -> hyper::Result<()> {
+    let (mut connection, mut quiet) = (std::pin::pin!(connection), Quiet::default());
+    std::future::poll_fn(|cx| connection.as_mut().poll(&mut Context::from_waker(quiet.waker(cx)))).await
 }
 
 async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
