@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod outcome;
 pub mod paypal;
+pub mod square;
 pub mod stripe;
 pub mod webhook;
 
@@ -115,6 +116,8 @@ pub struct Account {
     pub settings: BTreeMap<String, String>,
     /// The access token, for gateways that want one fetched first ([`Auth::Token`]).
     pub token: Option<AccessToken>,
+    /// What the requests before this one brought, by the dialect's own names ([`Gateway::before`]).
+    pub prepared: BTreeMap<String, String>,
 }
 
 /// An access token. Its `Debug` never shows it.
@@ -248,6 +251,19 @@ pub trait Gateway: Send + Sync {
     /// Writes a canonical request for this gateway as target, or refuses what it cannot carry honestly.
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal>;
 
+    /// Writes a request that has to be answered before [`Gateway::encode`] can write this one: it moves no money and may
+    /// be sent again and again (an order to be paid, an amount to be lowered). Asked again after each answer, until
+    /// `Ok(None)`.
+    fn before(&self, _request: &Request, _account: &Account) -> Result<Option<Outgoing>, Refusal> {
+        Ok(None)
+    }
+
+    /// Notes in [`Account::prepared`] what such a request's answer brought. `Err` ends the attempt, of which nothing was
+    /// sent then: a definite outcome is the attempt's, anything else says no more than that it was not sent.
+    fn prepared(&self, _request: &Request, _account: &mut Account, _answer: &Incoming) -> Result<(), Observation> {
+        Ok(())
+    }
+
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the
     /// canonical request where there is one, so that amount, currency and reference can be compared: an answer for
     /// another amount or reference is a conflict, never a success. `reference` is [`Account::reference`] where the
@@ -331,6 +347,7 @@ pub fn for_dialect(dialect: Dialect) -> Option<&'static dyn Gateway> {
         Dialect::Adyen => Some(&adyen::Adyen),
         Dialect::Paypal => Some(&paypal::Paypal),
         Dialect::Braintree => Some(&braintree::Braintree),
-        Dialect::Square | Dialect::Razorpay | Dialect::Custom => None,
+        Dialect::Square => Some(&square::Square),
+        Dialect::Razorpay | Dialect::Custom => None,
     }
 }

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod fault;
 pub mod paypal;
 pub mod server;
+pub mod square;
 pub mod stripe;
 
 use std::time::Duration;
@@ -32,11 +33,13 @@ pub enum Kind {
     Paypal,
     /// Braintree.
     Braintree,
+    /// Square.
+    Square,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Stripe, Self::Adyen, Self::Paypal, Self::Braintree];
+    pub const ALL: [Self; 5] = [Self::Stripe, Self::Adyen, Self::Paypal, Self::Braintree, Self::Square];
 
     /// The name in books, paths and options.
     pub const fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Kind {
             Self::Adyen => "adyen",
             Self::Paypal => "paypal",
             Self::Braintree => "braintree",
+            Self::Square => "square",
         }
     }
 
@@ -55,6 +59,7 @@ impl Kind {
             Self::Adyen => &adyen::GUIDE,
             Self::Paypal => &paypal::GUIDE,
             Self::Braintree => &braintree::GUIDE,
+            Self::Square => &square::GUIDE,
         }
     }
 
@@ -65,6 +70,7 @@ impl Kind {
             Self::Adyen => Box::<adyen::Adyen>::default(),
             Self::Paypal => Box::<paypal::Paypal>::default(),
             Self::Braintree => Box::<braintree::Braintree>::default(),
+            Self::Square => Box::<square::Square>::default(),
         }
     }
 }

@@ -149,6 +149,8 @@ pub struct Target {
     /// which Braintree does by another call than a part.
     #[serde(default)]
     pub untouched: Option<Amount>,
+    /// The idempotency key that made the payment, where an application names it so (Square's cancel).
+    pub key: Option<String>,
 }
 
 /// Which payments or refunds to list.

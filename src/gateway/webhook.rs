@@ -17,6 +17,8 @@ pub struct WebhookKeys<'a> {
     pub secret: Option<&'a str>,
     /// The webhook's id at the gateway, where the signature covers it (PayPal).
     pub webhook_id: Option<&'a str>,
+    /// The address that the gateway was told to notify, where the signature covers it (Square).
+    pub notification_url: Option<&'a str>,
     /// The signer's certificate chain in PEM, where signatures are asymmetric and the caller has fetched it from the
     /// address in [`WebhookError::CertificateWanted`] (PayPal).
     pub certificate: Option<&'a [u8]>,

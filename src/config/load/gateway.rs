@@ -42,7 +42,8 @@ fn settings(dialect: Dialect) -> &'static [&'static str] {
         Dialect::Adyen => &["api_version", "capture", "return_url"],
         Dialect::Paypal => &["domestic_currency"],
         Dialect::Braintree => &["currency", "request_keys"],
-        Dialect::Square | Dialect::Razorpay | Dialect::Custom => &[],
+        Dialect::Square => &["api_version"],
+        Dialect::Razorpay | Dialect::Custom => &[],
     }
 }
 

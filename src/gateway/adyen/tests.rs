@@ -21,6 +21,7 @@ fn account() -> Account {
         idempotency_key: "snt-key-1".to_owned(),
         reference: "snt-0001".to_owned(),
         settings: BTreeMap::new(),
+        prepared: BTreeMap::new(),
         token: None::<AccessToken>,
     }
 }
@@ -569,6 +570,7 @@ mod webhooks {
         WebhookKeys {
             secret: Some(secret),
             webhook_id: None,
+            notification_url: None,
             certificate: None,
         }
     }

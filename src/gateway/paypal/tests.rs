@@ -22,6 +22,7 @@ fn account() -> Account {
         idempotency_key: "snt-key-1".to_owned(),
         reference: "snt-0001".to_owned(),
         settings: BTreeMap::new(),
+        prepared: BTreeMap::new(),
         token: Some(AccessToken {
             value: Zeroizing::new("A21AAtoken".to_owned()),
             expires_in: 32_400,
@@ -718,6 +719,7 @@ mod webhooks {
         let keys = WebhookKeys {
             secret: None,
             webhook_id: Some("WH-1"),
+            notification_url: None,
             certificate: pem.map(str::as_bytes),
         };
         webhook::verify_with(&keys, headers, body, NOW, std::slice::from_ref(&signer.root))

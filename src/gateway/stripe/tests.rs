@@ -18,6 +18,7 @@ fn account() -> Account {
         reference: "snt-0001".to_owned(),
         settings: BTreeMap::new(),
         token: None,
+        prepared: BTreeMap::new(),
     }
 }
 

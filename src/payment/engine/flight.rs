@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::core::{self, Finding, Key, Send, State};
 use super::dossier::Dossier;
 use super::entry::Material;
+use super::wire::Exchanged;
 use super::{At, Desk, Route, planner};
 use crate::config::model::Mode;
-use crate::gateway::canonical::{EarlierAttempt, Request, Target};
+use crate::gateway::canonical::{EarlierAttempt, Refusal, Request, Target};
 use crate::gateway::outcome::{Observation, Outcome};
 use crate::gateway::{Account, Auth, Incoming, Leg, Outgoing};
 use crate::money::Amount;
@@ -20,7 +22,10 @@ use crate::resilience::breaker::{Permit, Probing, Report, Verdict};
 use crate::resilience::jitter;
 use crate::telemetry::event::AttemptFinished;
 use crate::telemetry::labels::Kind;
-use crate::upstream::{Evidence, Failure, Side};
+use crate::upstream::{Evidence, Failure, Progress, Side};
+
+/// More requests before one than this would be a defect of a dialect.
+const PREPARATIONS: usize = 4;
 
 /// An attempt ready to go.
 pub(super) struct Flight {
@@ -327,25 +332,22 @@ impl Desk {
         let n = flight.n;
         let mut once_more = true;
         loop {
-            let outgoing = match self.written(&mut flight).await {
-                Ok(outgoing) => outgoing,
-                Err(reason) => {
+            let deadline = Instant::now() + flight.timeout;
+            let (exchanged, observation) = match self.written(&mut flight, deadline).await {
+                Ok(outgoing) => {
+                    let exchanged = self.exchanged(&flight, outgoing, deadline).await;
+                    let observation = exchanged.answer.as_ref().map(|answer| {
+                        let reference = flight.reference.as_deref();
+                        let gateway = flight.at.gateway;
+                        gateway.observe(flight.leg, flight.asked.as_ref(), reference, answer)
+                    });
+                    (exchanged, observation)
+                }
+                Err(Unsent::Because(reason)) => {
                     return Landed { n, result: Err(reason) };
                 }
+                Err(Unsent::Unprepared(exchanged, observation)) => (*exchanged, observation),
             };
-            let (ledger, lease) = (&self.engine.ledger, flight.lease.as_ref());
-            let gate = async || lease.is_none_or(|until| ledger.now() < until.get());
-            let exchanged = self
-                .wire
-                .exchange(&flight.at.config, outgoing, flight.timeout, flight.fresh, gate)
-                .await;
-            let observation = exchanged.answer.as_ref().map(|answer| {
-                let reference = flight.reference.as_deref();
-                flight
-                    .at
-                    .gateway
-                    .observe(flight.leg, flight.asked.as_ref(), reference, answer)
-            });
             // The token had been revoked. Refused credentials execute nothing, so the same request goes once more.
             let stale = observation.as_ref().is_some_and(|seen| seen.rule == "token_refused");
             if stale && once_more && flight.account.token.is_some() {
@@ -403,27 +405,88 @@ impl Desk {
         }
     }
 
+    /// Sends one request of a flight; the lease has the last word before the commit byte.
+    async fn exchanged(&self, flight: &Flight, outgoing: Outgoing, deadline: Instant) -> Exchanged {
+        let (ledger, lease) = (&self.engine.ledger, flight.lease.as_ref());
+        let gate = async || lease.is_none_or(|until| ledger.now() < until.get());
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.wire
+            .exchange(&flight.at.config, outgoing, left, flight.fresh, gate)
+            .await
+    }
+
+    /// Sends what has to be answered before the request itself can be written.
+    async fn prepared(&self, flight: &mut Flight, deadline: Instant) -> Result<(), Unsent> {
+        let Payload::Written(request) = &flight.payload else {
+            return Ok(());
+        };
+        let gateway = flight.at.gateway;
+        for _ in 0..PREPARATIONS {
+            let Some(outgoing) = gateway.before(request, &flight.account)? else {
+                return Ok(());
+            };
+            let mut exchanged = self.exchanged(flight, outgoing, deadline).await;
+            let observation = match &exchanged.answer {
+                Some(answer) => match gateway.prepared(request, &mut flight.account, answer) {
+                    Ok(()) => continue,
+                    Err(seen) => Some(seen).filter(|seen| !matches!(seen.outcome, Outcome::Unknown)),
+                },
+                None => None,
+            };
+            if observation.is_none() {
+                // The evidence is of another request: of this one, nothing was handed over.
+                exchanged.evidence = Evidence {
+                    progress: Progress::Nothing,
+                    bytes_sent: 0,
+                    reused: false,
+                    note: format!("not prepared: {}", exchanged.evidence.note),
+                    ..exchanged.evidence
+                };
+            }
+            return Err(Unsent::Unprepared(Box::new(exchanged), observation));
+        }
+        Err(Unsent::Because("not_prepared"))
+    }
+
     /// The request for the wire. `Err` is why there is none: nothing was sent then.
-    async fn written(self: &Rc<Self>, flight: &mut Flight) -> Result<Outgoing, &'static str> {
+    async fn written(self: &Rc<Self>, flight: &mut Flight, deadline: Instant) -> Result<Outgoing, Unsent> {
         if let Payload::Own(outgoing) = &flight.payload {
             return Ok(Outgoing::clone(outgoing));
         }
         match flight.at.gateway.authentication(&flight.account) {
             Ok(Auth::Static) => {}
             Ok(Auth::Token { .. }) => {
-                flight.account.token = Some(self.token(&flight.at).await.ok_or("no_access_token")?);
+                let token = self.token(&flight.at).await;
+                flight.account.token = Some(token.ok_or(Unsent::Because("no_access_token"))?);
             }
-            Err(refusal) => return Err(refusal.label()),
+            Err(refusal) => return Err(refusal.into()),
         }
+        self.prepared(flight, deadline).await?;
         let gateway = flight.at.gateway;
         match &flight.payload {
             Payload::Own(outgoing) => Ok(Outgoing::clone(outgoing)),
-            Payload::Written(request) => gateway
-                .encode(request, &flight.account)
-                .map_err(|refusal| refusal.label()),
-            Payload::Fence(earlier) => gateway.fence(earlier, &flight.account).ok_or("no_fence"),
-            Payload::Lookup(earlier) => gateway.lookup(earlier, &flight.account).ok_or("no_lookup"),
+            Payload::Written(request) => Ok(gateway.encode(request, &flight.account)?),
+            Payload::Fence(earlier) => gateway
+                .fence(earlier, &flight.account)
+                .ok_or(Unsent::Because("no_fence")),
+            Payload::Lookup(earlier) => gateway
+                .lookup(earlier, &flight.account)
+                .ok_or(Unsent::Because("no_lookup")),
         }
+    }
+}
+
+/// Why an attempt was not sent.
+enum Unsent {
+    /// For a reason of Sentinel's own.
+    Because(&'static str),
+    /// What has to be answered before was not, or was refused: then the refusal is the attempt's.
+    Unprepared(Box<Exchanged>, Option<Observation>),
+}
+
+impl From<Refusal> for Unsent {
+    fn from(refusal: Refusal) -> Self {
+        Self::Because(refusal.label())
     }
 }
 

@@ -11,16 +11,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
 
-use super::super::core::{FollowUpVerdict, Impossible, State, What};
+use super::super::core::{FollowUpVerdict, Impossible, Phase, State, What};
 use super::actor::{Actor, Lost, key_reused};
 use super::answer::{Told, own_error, put};
 use super::dossier::{Note, refund_told};
 use super::entry::{Asked, Handled, LOCAL};
+use super::source::KeySource;
 use super::{Desk, Message, Route};
 use crate::gateway::canonical::{Answer, ObjectKind, Operation, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
 use crate::ledger::keys::Purpose;
-use crate::ledger::rows::Scope;
+use crate::ledger::rows::{Payment, Scope};
 
 /// A follow-up on its way to its payment.
 pub(crate) struct FollowUp {
@@ -39,6 +40,8 @@ pub(crate) struct FollowUp {
 pub(super) struct Waiting {
     name: String,
     operation: Operation,
+    /// What the id that was named is.
+    kind: String,
     head: Head,
     body: Bytes,
     reply: oneshot::Sender<Told>,
@@ -60,7 +63,13 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
         Ok(request) => ids(request),
         Err(_) => asked.recognised.object.iter().cloned().collect(),
     };
-    let mut found = None;
+    let mut found = match &parsed {
+        Ok(Request::Void { target, .. }) => match &target.key {
+            Some(key) => made_by(desk, route, key).await.map(|payment| (payment, "key".to_owned())),
+            None => None,
+        },
+        _ => None,
+    };
     for id in ids {
         let scope = Scope::Application {
             tenant: LOCAL.to_owned(),
@@ -81,7 +90,11 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
             .winner
             .and_then(|n| state.attempt(n))
             .or_else(|| state.pays().next_back().map(|(_, a)| a))?;
-        state.gateway_of(winner).map(|planned| planned.native)
+        // Named by its key, a payment may still be on its way: the gateway would say that there is nothing to cancel, and
+        // another one may be asked for the payment next.
+        let moving = matches!(state.phase, Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Licensed);
+        let native = state.gateway_of(winner)?.native;
+        Some(native && !(kind == "key" && moving))
     });
     if owner.unwrap_or(true) {
         return FORWARD;
@@ -125,6 +138,23 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     match answer.await {
         Ok(told) => Handled::Answered(told),
         Err(_) => Handled::Answered(Told::lost(route, &head)),
+    }
+}
+
+/// The payment that was made under an application's idempotency key.
+async fn made_by(desk: &Rc<Desk>, route: &Arc<Route>, key: &str) -> Option<Payment> {
+    let source = KeySource::Application {
+        method: http::Method::POST.to_string(),
+        key: key.to_owned(),
+        path: None,
+    };
+    let hash = source.hash(desk.engine.ledger.keys(), route.name(), uuid::Uuid::nil(), 0);
+    match desk.engine.ledger.by_key(hash).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "a key could not be looked up");
+            None
+        }
     }
 }
 
@@ -214,6 +244,7 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
     actor.asking.push(Waiting {
         name: name.clone(),
         operation,
+        kind,
         head,
         body,
         reply,
@@ -354,6 +385,11 @@ impl Actor {
                 let mut told = own_error(&self.route, head, &key_reused(), "key_reused");
                 put(told.reply.headers_mut(), "sentinel-payment", &self.payment.to_string());
                 told
+            }
+            // Nobody will be charged for the key that is cancelled: that is what was asked for.
+            FollowUpVerdict::Impossible(Impossible::NoEffect) if waiting.kind == "key" => {
+                let answer = Answer::Payment(waiting.operation, Box::new(self.present()));
+                self.named(dialect.render(&answer, head, body), "done")
             }
             FollowUpVerdict::Impossible(reason) => {
                 let (code, message) = match reason {

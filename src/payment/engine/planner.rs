@@ -124,9 +124,12 @@ fn trial(at: &At, pay: &Pay) -> Result<(), Refusal> {
     if !at.has_credentials() {
         return Err(Refusal::Account("credentials".to_owned()));
     }
-    at.gateway
-        .encode(&Request::Pay(Box::new(pay.clone())), &account)
-        .map(|_| ())
+    let request = Request::Pay(Box::new(pay.clone()));
+    match at.gateway.before(&request, &account)? {
+        // What is asked first is written from all that the payment itself is written from.
+        Some(_) => Ok(()),
+        None => at.gateway.encode(&request, &account).map(|_| ()),
+    }
 }
 
 fn trial_account(at: &At) -> Account {

@@ -139,6 +139,7 @@ impl At {
             reference,
             settings: self.config.settings.clone(),
             token: None,
+        prepared: std::collections::BTreeMap::new(),
         }
     }
 

@@ -22,6 +22,7 @@ pub fn account(credentials: &[(&str, &str)]) -> Account {
         idempotency_key: "snt-4f1c9a02be7d4f6c9a".to_owned(),
         reference: "snt-01JDQ8Z5W3X7YB".to_owned(),
         settings: BTreeMap::new(),
+        prepared: BTreeMap::new(),
         token: Some(AccessToken {
             value: "A21AAtoken".to_owned().into(),
             expires_in: 32_400,
