@@ -187,7 +187,7 @@ pub struct Gateway {
     /// What its webhooks are verified with.
     #[serde(default)]
     pub webhook: Webhook,
-    /// The API version that Sentinel's own requests ask for (stripe, adyen). Default: the one each dialect is tested with.
+    /// The API version that Sentinel's own requests ask for (stripe, adyen, square). Default: the one each dialect is tested with.
     pub api_version: Option<String>,
     /// How the merchant account captures (adyen), for requests that leave it to the account.
     pub capture: Option<Capture>,
@@ -261,7 +261,7 @@ pub struct Credentials {
     pub merchant_accounts: BTreeMap<String, String>,
     /// square.
     pub access_token: Option<Secret>,
-    /// square: the location, where there is one.
+    /// square: the location, where there is one. Its currency is Square's to check; `locations` says which are taken.
     pub location_id: Option<String>,
     /// square: the location of each currency, as in `{ USD: L88917AVBK2S5 }`.
     #[serde(default)]

@@ -7,6 +7,7 @@
 mod adyen;
 mod arbitrary;
 mod paypal;
+mod square;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -5,3 +5,4 @@ mod dialects;
 mod failover;
 mod faults;
 mod follow_ups;
+mod square;

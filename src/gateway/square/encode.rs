@@ -47,11 +47,16 @@ pub(super) fn request(request: &Request, account: &Account) -> Result<Outgoing, 
             target, amount, reason, ..
         } => {
             let amount = amount.or(target.amount);
-            let amount = amount.ok_or_else(|| Refusal::Amount("what is left of the payment is not known".to_owned()))?;
+            let amount =
+                amount.ok_or_else(|| Refusal::Amount("what is left of the payment is not known".to_owned()))?;
             let mut body = keyed(account)?;
             body.insert("payment_id".to_owned(), payment(target)?.into());
             body.insert("amount_money".to_owned(), money(amount)?);
-            if let Some(reason) = reason.as_deref().map(|reason| cut(reason, 192)).filter(|cut| !cut.is_empty()) {
+            if let Some(reason) = reason
+                .as_deref()
+                .map(|reason| cut(reason, 192))
+                .filter(|cut| !cut.is_empty())
+            {
                 body.insert("reason".to_owned(), reason.into());
             }
             post(account, "/v2/refunds", body)
@@ -85,7 +90,9 @@ pub(super) fn before(request: &Request, account: &Account) -> Result<Option<Outg
     if account.prepared.contains_key(VERSION) {
         return Ok(None);
     }
-    let Some(amount) = lowered(request)? else { return Ok(None) };
+    let Some(amount) = lowered(request)? else {
+        return Ok(None);
+    };
     let mut body = keyed(account)?;
     body.insert("payment".to_owned(), json!({"amount_money": money(amount)?}));
     let mut outgoing = post(account, &format!("/v2/payments/{}", payment(target)?), body)?;
@@ -249,7 +256,10 @@ fn pay(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
     let mut body = keyed(account)?;
     source(pay, &mut body)?;
     body.insert("amount_money".to_owned(), money(amount)?);
-    body.insert("autocomplete".to_owned(), (pay.capture == CaptureMode::Automatic).into());
+    body.insert(
+        "autocomplete".to_owned(),
+        (pay.capture == CaptureMode::Automatic).into(),
+    );
     if let Some(location) = location(account, amount)? {
         body.insert("location_id".to_owned(), location.into());
     }
@@ -302,7 +312,9 @@ fn optional(pay: &Pay, body: &mut Map<String, Value>) {
     );
     let mail = |mail: &&String| {
         let plain = mail.is_ascii() && !mail.contains(|c: char| c.is_whitespace() || c.is_control());
-        let parts = mail.split_once('@').filter(|(user, host)| !user.is_empty() && host.contains('.'));
+        let parts = mail
+            .split_once('@')
+            .filter(|(user, host)| !user.is_empty() && host.contains('.'));
         plain && mail.len() <= 255 && parts.is_some()
     };
     put(
@@ -334,7 +346,11 @@ fn address(address: &Address) -> Option<Value> {
         ("postal_code", &address.postal_code),
     ] {
         let max = if name == "postal_code" { 12 } else { 255 };
-        if let Some(part) = part.as_deref().map(|part| cut(part, max)).filter(|part| !part.is_empty()) {
+        if let Some(part) = part
+            .as_deref()
+            .map(|part| cut(part, max))
+            .filter(|part| !part.is_empty())
+        {
             written.insert(name.to_owned(), part.into());
         }
     }

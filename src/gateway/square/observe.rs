@@ -106,9 +106,9 @@ impl Asked<'_> {
     /// The payment that a modification was asked of: answers of refusals do not name it.
     fn target(&self) -> Option<String> {
         match self.request {
-            Some(
-                Request::Capture { target, .. } | Request::Void { target, .. } | Request::Refund { target, .. },
-            ) => target.payment.clone(),
+            Some(Request::Capture { target, .. } | Request::Void { target, .. } | Request::Refund { target, .. }) => {
+                target.payment.clone()
+            }
             _ => None,
         }
     }
@@ -323,7 +323,9 @@ impl Asked<'_> {
                 (Leg::Void, _) if has("DELAYED_TRANSACTION_CANCELED") || has("DELAYED_TRANSACTION_EXPIRED") => {
                     (Outcome::Succeeded, "canceled_before")
                 }
-                (Leg::Capture, _) if has("DELAYED_TRANSACTION_CANCELED") || has("DELAYED_TRANSACTION_EXPIRED") => request,
+                (Leg::Capture, _) if has("DELAYED_TRANSACTION_CANCELED") || has("DELAYED_TRANSACTION_EXPIRED") => {
+                    request
+                }
                 (Leg::Void, _) if has("DELAYED_TRANSACTION_CAPTURED") => request,
                 // The key of a request that Sentinel wrote: an earlier one under it was another, and may have been executed.
                 (_, _) if has("IDEMPOTENCY_KEY_REUSED") && self.reference.is_some() => (Outcome::Unknown, "key_reused"),

@@ -97,7 +97,12 @@ pub(super) fn request(recognised: &Recognised, body: &[u8]) -> Result<Request, R
                 return Err(Refusal::Malformed("amount_money is missing".to_owned()));
             }
             let reason = fields.string("reason")?;
-            fields.drop_fields(&["idempotency_key", "team_member_id", "payment_version_token", "location_id"]);
+            fields.drop_fields(&[
+                "idempotency_key",
+                "team_member_id",
+                "payment_version_token",
+                "location_id",
+            ]);
             nothing_left(fields)?;
             Ok(Request::Refund {
                 target: Target {

@@ -211,12 +211,12 @@ fn payment(view: &View, errors: Option<&Value>) -> Value {
     if view.status == Status::Captured {
         put("receipt_number", view.ids.payment.get(..4).map(Value::from));
     }
-    put(
-        "application_details",
-        Some(json!({"square_product": "ECOMMERCE_API"})),
-    );
+    put("application_details", Some(json!({"square_product": "ECOMMERCE_API"})));
     let version = format!("{status}{}", view.ids.payment);
-    put("version_token", Some(super::id("version", version.as_bytes(), 40).into()));
+    put(
+        "version_token",
+        Some(super::id("version", version.as_bytes(), 40).into()),
+    );
     Value::Object(body)
 }
 
@@ -235,7 +235,10 @@ fn card_details(view: &View, errors: Option<&Value>) -> Value {
     if let Some(card) = &view.card {
         details.insert("card".to_owned(), self::card(card));
     }
-    let stored = view.instrument.as_deref().is_some_and(|token| token.starts_with("ccof:"));
+    let stored = view
+        .instrument
+        .as_deref()
+        .is_some_and(|token| token.starts_with("ccof:"));
     details.insert(
         "entry_method".to_owned(),
         if stored { "ON_FILE" } else { "KEYED" }.into(),

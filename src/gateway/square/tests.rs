@@ -44,7 +44,12 @@ fn usd(value: i64) -> Amount {
 fn parsed(path: &str, body: &Value) -> Result<Request, Refusal> {
     let recognised = Square.recognise(&Method::POST, path);
     let body = body.to_string();
-    Square.parse(&recognised, &head(Method::POST, path), body.as_bytes(), &BTreeMap::new())
+    Square.parse(
+        &recognised,
+        &head(Method::POST, path),
+        body.as_bytes(),
+        &BTreeMap::new(),
+    )
 }
 
 fn pay(change: impl Fn(&mut Value)) -> Pay {
@@ -95,7 +100,10 @@ fn a_payment_is_read_with_what_it_is_charged_to() {
     assert_eq!(read.reference.as_deref(), Some("order-123"));
     assert!(matches!(&read.instrument, Some(Instrument::Token(token)) if token == "ccof:customer-card-id-ok"));
     assert_eq!(read.unportable, [""; 0]);
-    assert_eq!(pay(|body| drop(body.as_object_mut().unwrap().remove("autocomplete"))).operation, Operation::Sale);
+    assert_eq!(
+        pay(|body| drop(body.as_object_mut().unwrap().remove("autocomplete"))).operation,
+        Operation::Sale
+    );
     let bound = pay(|body| body["source_id"] = "bnon:bank-nonce-ok".into());
     assert!(matches!(bound.instrument, Some(Instrument::Bound(_))));
     let merchant = pay(|body| body["customer_details"] = json!({"customer_initiated": false}));
@@ -112,7 +120,8 @@ fn a_payment_is_read_with_what_it_is_charged_to() {
         assert_eq!(pay(|body| body[field] = value.clone()).unportable, [field]);
     }
     for bad in [json!(10.5), json!("1000"), json!(-1), json!(1e3), Value::Null] {
-        let body = json!({"source_id": "cnon:x", "idempotency_key": "k", "amount_money": {"amount": bad, "currency": "USD"}});
+        let body =
+            json!({"source_id": "cnon:x", "idempotency_key": "k", "amount_money": {"amount": bad, "currency": "USD"}});
         assert!(parsed("/v2/payments", &body).is_err(), "{body}");
     }
 }
@@ -120,7 +129,10 @@ fn a_payment_is_read_with_what_it_is_charged_to() {
 #[test]
 fn keys_stand_in_the_body_and_calls_without_one_are_named_by_their_path() {
     let key = |path: &str, body: &str| Square.idempotency_key(&head(Method::POST, path), body.as_bytes());
-    assert_eq!(key("/v2/payments", r#"{"idempotency_key":"k1"}"#), Ok(Some("k1".to_owned())));
+    assert_eq!(
+        key("/v2/payments", r#"{"idempotency_key":"k1"}"#),
+        Ok(Some("k1".to_owned()))
+    );
     assert_eq!(key("/v2/payments", "{}"), Ok(None));
     let path = "/v2/payments/P1/complete";
     assert_eq!(key(path, "{}"), Ok(Some(path.to_owned())));
@@ -133,7 +145,10 @@ fn keys_stand_in_the_body_and_calls_without_one_are_named_by_their_path() {
         assert!(key("/v2/payments", &bad).is_err(), "{bad}");
     }
     // Two keys in one body are not a key: whoever reads it could take the other.
-    assert_eq!(key("/v2/payments", r#"{"idempotency_key":"a","idempotency_key":"b"}"#), Ok(None));
+    assert_eq!(
+        key("/v2/payments", r#"{"idempotency_key":"a","idempotency_key":"b"}"#),
+        Ok(None)
+    );
     let Ok(Request::Void { target, .. }) = parsed("/v2/payments/cancel", &json!({"idempotency_key": "k1"})) else {
         panic!("no void");
     };
@@ -157,21 +172,31 @@ fn a_payment_is_written_for_the_location_of_its_currency_or_not_at_all() {
         Square.encode(&Request::Pay(Box::new(pay)), account).unwrap_err()
     };
     let eur = Amount::from_minor(Dialect::Square, 1000, "EUR").unwrap();
-    assert_eq!(refusal(&|pay| pay.amount = Some(eur), &account()), Refusal::Currency("EUR".to_owned()));
+    assert_eq!(
+        refusal(&|pay| pay.amount = Some(eur), &account()),
+        Refusal::Currency("EUR".to_owned())
+    );
     let chf = Amount::from_minor(Dialect::Stripe, 1000, "CHF").unwrap();
     let mut one = account();
     one.credentials = Credentials::new(BTreeMap::from([
         ("access_token".to_owned(), "hidden".to_owned()),
         ("location_id".to_owned(), "L1".to_owned()),
     ]));
-    assert_eq!(refusal(&|pay| pay.amount = Some(chf), &one), Refusal::Currency("CHF".to_owned()));
+    assert_eq!(
+        refusal(&|pay| pay.amount = Some(chf), &one),
+        Refusal::Currency("CHF".to_owned())
+    );
     for instrument in ["ccof:card-1", "pm_card_visa", "CUST1/", "bnon:x", "wnon:x", "/ccof:x"] {
         let token = Some(Instrument::Token(instrument.to_owned()));
         let customerless = |pay: &mut Pay| {
             pay.instrument.clone_from(&token);
             pay.customer = None;
         };
-        assert_eq!(refusal(&customerless, &account()), Refusal::NoPortableInstrument, "{instrument}");
+        assert_eq!(
+            refusal(&customerless, &account()),
+            Refusal::NoPortableInstrument,
+            "{instrument}"
+        );
     }
     let three_ds = ThreeDs {
         version: "2.2.0".to_owned(),
@@ -179,7 +204,10 @@ fn a_payment_is_written_for_the_location_of_its_currency_or_not_at_all() {
         cryptogram: "x".to_owned(),
         transaction_id: None,
     };
-    assert_eq!(refusal(&|pay| pay.three_ds = Some(three_ds.clone()), &account()), Refusal::ThreeDs);
+    assert_eq!(
+        refusal(&|pay| pay.three_ds = Some(three_ds.clone()), &account()),
+        Refusal::ThreeDs
+    );
     let long = Account {
         idempotency_key: "k".repeat(46),
         ..account()
@@ -217,18 +245,30 @@ fn less_is_captured_by_lowering_the_amount_first_and_naming_that_version() {
     assert!(Square.encode(&request, &account).is_err());
     let mut lowered = payment("APPROVED");
     lowered["payment"]["amount_money"]["amount"] = 600.into();
-    let other = Square.prepared(&request, &mut account, &incoming(200, &payment("APPROVED"))).unwrap_err();
+    let other = Square
+        .prepared(&request, &mut account, &incoming(200, &payment("APPROVED")))
+        .unwrap_err();
     assert_eq!(other.outcome, Outcome::Rejected(Rejection::Request));
     let refused = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "BAD_REQUEST"}]});
-    let refused = Square.prepared(&request, &mut account, &incoming(400, &refused)).unwrap_err();
+    let refused = Square
+        .prepared(&request, &mut account, &incoming(400, &refused))
+        .unwrap_err();
     assert_eq!(refused.outcome, Outcome::Rejected(Rejection::Request));
     let failed = json!({"errors": [{"category": "API_ERROR", "code": "INTERNAL_SERVER_ERROR"}]});
-    let failed = Square.prepared(&request, &mut account, &incoming(500, &failed)).unwrap_err();
+    let failed = Square
+        .prepared(&request, &mut account, &incoming(500, &failed))
+        .unwrap_err();
     assert_eq!(failed.outcome, Outcome::Unknown);
-    Square.prepared(&request, &mut account, &incoming(200, &lowered)).unwrap();
+    Square
+        .prepared(&request, &mut account, &incoming(200, &lowered))
+        .unwrap();
     assert!(Square.before(&request, &account).unwrap().is_none());
     assert_eq!(encoded(&request, &account), json!({"version_token": "v1"}));
-    assert!(Square.before(&capture(Some(1001)), &account).is_ok_and(|next| next.is_none()));
+    assert!(
+        Square
+            .before(&capture(Some(1001)), &account)
+            .is_ok_and(|next| next.is_none())
+    );
     assert!(Square.encode(&capture(Some(1001)), &account).is_err());
 }
 
@@ -249,15 +289,23 @@ fn the_status_of_the_payment_decides() {
     assert_eq!(outcome(Leg::Charge, &sale, "SOMETHING"), Outcome::Unknown);
     assert_eq!(outcome(Leg::Capture, &capture(None), "COMPLETED"), Outcome::Succeeded);
     assert_eq!(outcome(Leg::Capture, &capture(None), "APPROVED"), Outcome::Unknown);
-    assert_eq!(outcome(Leg::Capture, &capture(Some(600)), "COMPLETED"), Outcome::Conflict);
+    assert_eq!(
+        outcome(Leg::Capture, &capture(Some(600)), "COMPLETED"),
+        Outcome::Conflict
+    );
     let void = Request::Void {
         target: Target::default(),
         reason: None,
     };
     assert_eq!(outcome(Leg::Void, &void, "CANCELED"), Outcome::Succeeded);
     assert_eq!(outcome(Leg::Void, &void, "COMPLETED"), Outcome::Unknown);
-    let seen_card = seen(Leg::Auth, Some(&hold), None, 200, &payment("APPROVED")).card.unwrap();
-    assert_eq!((seen_card.brand.as_deref(), seen_card.expiry_year), (Some("visa"), Some(2030)));
+    let seen_card = seen(Leg::Auth, Some(&hold), None, 200, &payment("APPROVED"))
+        .card
+        .unwrap();
+    assert_eq!(
+        (seen_card.brand.as_deref(), seen_card.expiry_year),
+        (Some("visa"), Some(2030))
+    );
     // Another payment than was asked for is a conflict, whatever its status.
     for (field, value) in [
         ("amount_money", json!({"amount": 1001, "currency": "USD"})),
@@ -267,12 +315,18 @@ fn the_status_of_the_payment_decides() {
     ] {
         let mut other = payment("APPROVED");
         other["payment"][field] = value;
-        assert_eq!(seen(Leg::Auth, Some(&hold), None, 200, &other).outcome, Outcome::Conflict);
+        assert_eq!(
+            seen(Leg::Auth, Some(&hold), None, 200, &other).outcome,
+            Outcome::Conflict
+        );
     }
     let own = seen(Leg::Auth, Some(&hold), Some("snt-1"), 200, &payment("APPROVED"));
     assert_eq!(own.outcome, Outcome::Conflict);
     for foreign in [json!({}), json!({"message": "ok"}), json!([])] {
-        assert_eq!(seen(Leg::Auth, Some(&hold), None, 200, &foreign).outcome, Outcome::Unknown);
+        assert_eq!(
+            seen(Leg::Auth, Some(&hold), None, 200, &foreign).outcome,
+            Outcome::Unknown
+        );
     }
 }
 
@@ -284,12 +338,30 @@ fn refusals_prove_what_square_documents_and_no_more() {
         seen(Leg::Auth, Some(&hold), None, status, &body).outcome
     };
     let rejected = Outcome::Rejected;
-    assert_eq!(error(429, "RATE_LIMIT_ERROR", "RATE_LIMITED"), rejected(Rejection::Transient));
-    assert_eq!(error(401, "AUTHENTICATION_ERROR", "UNAUTHORIZED"), rejected(Rejection::Account));
-    assert_eq!(error(400, "INVALID_REQUEST_ERROR", "CURRENCY_MISMATCH"), rejected(Rejection::Account));
-    assert_eq!(error(400, "INVALID_REQUEST_ERROR", "VALUE_TOO_LONG"), rejected(Rejection::Request));
-    assert_eq!(error(400, "INVALID_REQUEST_ERROR", "CODE_OF_NEXT_YEAR"), rejected(Rejection::Request));
-    assert_eq!(error(400, "PAYMENT_METHOD_ERROR", "CODE_OF_NEXT_YEAR"), Outcome::Declined(DeclineClass::Hard));
+    assert_eq!(
+        error(429, "RATE_LIMIT_ERROR", "RATE_LIMITED"),
+        rejected(Rejection::Transient)
+    );
+    assert_eq!(
+        error(401, "AUTHENTICATION_ERROR", "UNAUTHORIZED"),
+        rejected(Rejection::Account)
+    );
+    assert_eq!(
+        error(400, "INVALID_REQUEST_ERROR", "CURRENCY_MISMATCH"),
+        rejected(Rejection::Account)
+    );
+    assert_eq!(
+        error(400, "INVALID_REQUEST_ERROR", "VALUE_TOO_LONG"),
+        rejected(Rejection::Request)
+    );
+    assert_eq!(
+        error(400, "INVALID_REQUEST_ERROR", "CODE_OF_NEXT_YEAR"),
+        rejected(Rejection::Request)
+    );
+    assert_eq!(
+        error(400, "PAYMENT_METHOD_ERROR", "CODE_OF_NEXT_YEAR"),
+        Outcome::Declined(DeclineClass::Hard)
+    );
     // A payment may exist already.
     assert_eq!(error(400, "PAYMENT_METHOD_ERROR", "CARD_TOKEN_USED"), Outcome::Unknown);
     for (status, code) in [
@@ -303,8 +375,14 @@ fn refusals_prove_what_square_documents_and_no_more() {
         assert_eq!(error(status, "API_ERROR", code), Outcome::Unknown, "{code}");
     }
     let body = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "IDEMPOTENCY_KEY_REUSED"}]});
-    assert_eq!(seen(Leg::Auth, Some(&hold), Some("snt-1"), 400, &body).outcome, Outcome::Unknown);
-    assert_eq!(seen(Leg::Auth, Some(&hold), None, 400, &body).outcome, rejected(Rejection::Request));
+    assert_eq!(
+        seen(Leg::Auth, Some(&hold), Some("snt-1"), 400, &body).outcome,
+        Outcome::Unknown
+    );
+    assert_eq!(
+        seen(Leg::Auth, Some(&hold), None, 400, &body).outcome,
+        rejected(Rejection::Request)
+    );
     let captured = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "DELAYED_TRANSACTION_CAPTURED"}]});
     let again = seen(Leg::Capture, Some(&capture(None)), None, 400, &captured);
     assert!(again.pending && again.payment_id.is_some(), "{again:?}");
@@ -344,7 +422,10 @@ fn every_code_of_the_table_reaches_its_class_on_a_failed_payment() {
         {"category": "PAYMENT_METHOD_ERROR", "code": "CVV_FAILURE"},
     ]);
     let decline = seen(Leg::Auth, Some(&hold), None, 402, &body).decline.unwrap();
-    assert_eq!((decline.class, decline.raw_code.as_str()), (DeclineClass::Hard, "CVV_FAILURE"));
+    assert_eq!(
+        (decline.class, decline.raw_code.as_str()),
+        (DeclineClass::Hard, "CVV_FAILURE")
+    );
 }
 
 #[test]
@@ -369,7 +450,10 @@ fn a_list_names_the_attempt_by_its_reference_and_proves_nothing_by_its_absence()
     twice["payments"].as_array_mut().unwrap().push(one);
     assert_eq!(found("order-123", &twice), Outcome::Unknown);
     // Nothing is said of a capture or refund by a list of payments.
-    assert_eq!(seen(Leg::Lookup, None, Some("snt-1"), 200, &list("APPROVED", "snt-1")).outcome, Outcome::Unknown);
+    assert_eq!(
+        seen(Leg::Lookup, None, Some("snt-1"), 200, &list("APPROVED", "snt-1")).outcome,
+        Outcome::Unknown
+    );
 }
 
 #[test]
@@ -390,7 +474,10 @@ fn holds_are_cancelled_by_their_key_and_sales_are_only_looked_for() {
     };
     assert!(Square.fence(&sale, &account()).is_none());
     let listed = Square.lookup(&sale, &account()).unwrap().target;
-    assert!(listed.starts_with("/v2/payments?begin_time=") && listed.contains("total=1000"), "{listed}");
+    assert!(
+        listed.starts_with("/v2/payments?begin_time=") && listed.contains("total=1000"),
+        "{listed}"
+    );
     let by_id = |id: &str| {
         let known = EarlierAttempt {
             object: Some(id.to_owned()),
@@ -442,8 +529,14 @@ fn answers_have_squares_shape_and_doubt_is_pending() {
     let payment = |status| Answer::Payment(Operation::Sale, Box::new(view(status)));
     let (status, body) = rendered(&payment(Status::Captured), "/v2/payments");
     assert_eq!((status, &body["payment"]["status"]), (200, &json!("COMPLETED")));
-    assert_eq!(body["payment"]["amount_money"], json!({"amount": 1000, "currency": "USD"}));
-    assert_eq!(rendered(&payment(Status::Voided), "/v2/payments/cancel"), (200, json!({})));
+    assert_eq!(
+        body["payment"]["amount_money"],
+        json!({"amount": 1000, "currency": "USD"})
+    );
+    assert_eq!(
+        rendered(&payment(Status::Voided), "/v2/payments/cancel"),
+        (200, json!({}))
+    );
     let doubt = |running, view| Answer::InDoubt {
         payment: "p".to_owned(),
         running,
@@ -461,13 +554,22 @@ fn answers_have_squares_shape_and_doubt_is_pending() {
     };
     for (canonical, class, status, code) in [
         ("insufficient_funds", DeclineClass::Hard, 400, "INSUFFICIENT_FUNDS"),
-        ("authentication_required", DeclineClass::Hard, 402, "CARD_DECLINED_VERIFICATION_REQUIRED"),
+        (
+            "authentication_required",
+            DeclineClass::Hard,
+            402,
+            "CARD_DECLINED_VERIFICATION_REQUIRED",
+        ),
         ("lost_or_stolen", DeclineClass::Fraud, 400, "GENERIC_DECLINE"),
         ("gateway_unavailable", DeclineClass::RetryLater, 400, "GENERIC_DECLINE"),
     ] {
         let answer = Answer::Declined(Box::new(view(Status::Declined)), decline(canonical, class));
         let (told, body) = rendered(&answer, "/v2/payments");
-        assert_eq!((told, &body["errors"][0]["code"]), (status, &json!(code)), "{canonical}");
+        assert_eq!(
+            (told, &body["errors"][0]["code"]),
+            (status, &json!(code)),
+            "{canonical}"
+        );
         assert_eq!(body["payment"]["status"], "FAILED");
         assert_eq!(body["payment"]["approved_money"]["amount"], 0);
     }
@@ -502,9 +604,21 @@ fn a_webhook_is_believed_when_its_address_and_body_are_signed() {
     assert_eq!(facts[0].leg, Some(Leg::Charge));
     assert_eq!(facts[0].reference.as_deref(), Some("order-123"));
     let other = body.replace("1000", "1001");
-    assert_eq!(read(Some("secret"), Some(url), &other, Some(&signature)), Err(WebhookError::Forged));
+    assert_eq!(
+        read(Some("secret"), Some(url), &other, Some(&signature)),
+        Err(WebhookError::Forged)
+    );
     let moved = Some("https://other.example/");
-    assert_eq!(read(Some("secret"), moved, &body, Some(&signature)), Err(WebhookError::Forged));
-    assert_eq!(read(Some("secret"), Some(url), &body, None), Err(WebhookError::Unsigned));
-    assert!(matches!(read(None, Some(url), &body, Some(&signature)), Err(WebhookError::Unconfigured(_))));
+    assert_eq!(
+        read(Some("secret"), moved, &body, Some(&signature)),
+        Err(WebhookError::Forged)
+    );
+    assert_eq!(
+        read(Some("secret"), Some(url), &body, None),
+        Err(WebhookError::Unsigned)
+    );
+    assert!(matches!(
+        read(None, Some(url), &body, Some(&signature)),
+        Err(WebhookError::Unconfigured(_))
+    ));
 }

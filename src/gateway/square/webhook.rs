@@ -40,7 +40,9 @@ fn fact(event: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
     let kind = text("type").ok_or(WebhookError::Malformed("type"))?;
     let event_id = text("event_id").ok_or(WebhookError::Malformed("event_id"))?;
     let object = event.get("data").and_then(|data| data.get("object"));
-    let object = object.and_then(Value::as_object).ok_or(WebhookError::Malformed("data.object"))?;
+    let object = object
+        .and_then(Value::as_object)
+        .ok_or(WebhookError::Malformed("data.object"))?;
     let leg = match kind.as_str() {
         "payment.created" | "payment.updated" if object.contains_key("payment") => Some(Leg::Charge),
         "refund.created" | "refund.updated" if object.contains_key("refund") => Some(Leg::Refund),

@@ -65,7 +65,9 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     };
     let mut found = match &parsed {
         Ok(Request::Void { target, .. }) => match &target.key {
-            Some(key) => made_by(desk, route, key).await.map(|payment| (payment, "key".to_owned())),
+            Some(key) => made_by(desk, route, key)
+                .await
+                .map(|payment| (payment, "key".to_owned())),
             None => None,
         },
         _ => None,
@@ -92,7 +94,10 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
             .or_else(|| state.pays().next_back().map(|(_, a)| a))?;
         // Named by its key, a payment may still be on its way: the gateway would say that there is nothing to cancel, and
         // another one may be asked for the payment next.
-        let moving = matches!(state.phase, Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Licensed);
+        let moving = matches!(
+            state.phase,
+            Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Licensed
+        );
         let native = state.gateway_of(winner)?.native;
         Some(native && !(kind == "key" && moving))
     });

@@ -139,7 +139,7 @@ impl At {
             reference,
             settings: self.config.settings.clone(),
             token: None,
-        prepared: std::collections::BTreeMap::new(),
+            prepared: std::collections::BTreeMap::new(),
         }
     }
 

@@ -49,10 +49,8 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "REFUND_ERROR", code)
     }
 
-    pub(super) const UNAUTHORIZED: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "AUTHENTICATION_ERROR", "UNAUTHORIZED");
-    pub(super) const FORBIDDEN: Self =
-        Self::new(StatusCode::FORBIDDEN, "AUTHENTICATION_ERROR", "INSUFFICIENT_SCOPES");
+    pub(super) const UNAUTHORIZED: Self = Self::new(StatusCode::UNAUTHORIZED, "AUTHENTICATION_ERROR", "UNAUTHORIZED");
+    pub(super) const FORBIDDEN: Self = Self::new(StatusCode::FORBIDDEN, "AUTHENTICATION_ERROR", "INSUFFICIENT_SCOPES");
     pub(super) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "INVALID_REQUEST_ERROR", "NOT_FOUND");
     pub(super) const CONFLICT: Self = Self::new(StatusCode::CONFLICT, "INVALID_REQUEST_ERROR", "CONFLICT");
     pub(super) const KEY_REUSED: Self = Self::new(
@@ -60,15 +58,10 @@ impl Failure {
         "INVALID_REQUEST_ERROR",
         "IDEMPOTENCY_KEY_REUSED",
     );
-    pub(super) const RATE_LIMITED: Self =
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_ERROR", "RATE_LIMITED");
-    pub(super) const INTERNAL: Self = Self::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "API_ERROR",
-        "INTERNAL_SERVER_ERROR",
-    );
-    pub(super) const UNAVAILABLE: Self =
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "API_ERROR", "SERVICE_UNAVAILABLE");
+    pub(super) const RATE_LIMITED: Self = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_ERROR", "RATE_LIMITED");
+    pub(super) const INTERNAL: Self =
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "API_ERROR", "INTERNAL_SERVER_ERROR");
+    pub(super) const UNAVAILABLE: Self = Self::new(StatusCode::SERVICE_UNAVAILABLE, "API_ERROR", "SERVICE_UNAVAILABLE");
 }
 
 pub(super) fn failure(failure: &Failure) -> Response<Bytes> {
@@ -137,10 +130,7 @@ pub(super) fn webhook(
     let signature = STANDARD.encode(mac.finalize().into_bytes());
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    headers.insert(
-        "x-square-hmacsha256-signature",
-        HeaderValue::from_str(&signature).ok()?,
-    );
+    headers.insert("x-square-hmacsha256-signature", HeaderValue::from_str(&signature).ok()?);
     Some(Webhook {
         headers,
         body: body.into(),

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Map, Value, json};
 
+use super::Square;
 use super::answers::{Failure, declined, errors, ok, time, webhook};
 use super::sources::{self, Verdict};
-use super::Square;
 use crate::sandbox::books::{Effect, Kind};
 use crate::sandbox::{Scheduled, Turn};
 

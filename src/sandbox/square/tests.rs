@@ -36,7 +36,11 @@ impl Bench {
             path: path.to_owned(),
             query: query.to_owned(),
             headers,
-            body: if body.is_null() { Bytes::new() } else { body.to_string().into() },
+            body: if body.is_null() {
+                Bytes::new()
+            } else {
+                body.to_string().into()
+            },
             base: String::new(),
         }
     }
@@ -99,11 +103,17 @@ fn a_key_answers_once_it_made_a_payment_and_belongs_to_one_body() {
     assert_eq!(bench.post("/v2/payments", &sale("k")), first);
     let mut other = sale("k");
     other["amount_money"]["amount"] = 1001.into();
-    assert_eq!(code(&bench.post("/v2/payments", &other)), (400, "IDEMPOTENCY_KEY_REUSED"));
+    assert_eq!(
+        code(&bench.post("/v2/payments", &other)),
+        (400, "IDEMPOTENCY_KEY_REUSED")
+    );
     // A refused request stores nothing.
     let mut wrong = sale("k2");
     wrong["colour"] = "red".into();
-    assert_eq!(code(&bench.post("/v2/payments", &wrong)), (400, "UNKNOWN_BODY_PARAMETER"));
+    assert_eq!(
+        code(&bench.post("/v2/payments", &wrong)),
+        (400, "UNKNOWN_BODY_PARAMETER")
+    );
     assert_eq!(bench.post("/v2/payments", &sale("k2")).0, 200);
     // A declined payment does.
     let mut declined = sale("k3");
@@ -112,7 +122,10 @@ fn a_key_answers_once_it_made_a_payment_and_belongs_to_one_body() {
     assert_eq!(code(&first), (400, "GENERIC_DECLINE"));
     assert_eq!(first.1["payment"]["approved_money"]["amount"], 0);
     assert_eq!(bench.post("/v2/payments", &declined), first);
-    assert_eq!(code(&bench.post("/v2/payments", &sale(&"k".repeat(46)))), (400, "VALUE_TOO_LONG"));
+    assert_eq!(
+        code(&bench.post("/v2/payments", &sale(&"k".repeat(46)))),
+        (400, "VALUE_TOO_LONG")
+    );
     let running = Bench::request(Method::POST, "/v2/payments", &sale("k4"));
     bench.square.admit(bench.now, &running).unwrap();
     assert_eq!(code(&bench.post("/v2/payments", &sale("k4"))), (409, "CONFLICT"));
@@ -130,7 +143,10 @@ fn cancelling_by_key_says_200_and_ends_what_has_arrived_only() {
     assert_eq!(bench.post("/v2/payments/cancel", &cancel), (200, json!({})));
     assert_eq!(bench.kinds(), [Kind::Auth, Kind::Void]);
     bench.post("/v2/payments", &sale("s"));
-    assert_eq!(bench.post("/v2/payments/cancel", &json!({"idempotency_key": "s"})).0, 200);
+    assert_eq!(
+        bench.post("/v2/payments/cancel", &json!({"idempotency_key": "s"})).0,
+        200
+    );
     assert_eq!(bench.kinds(), [Kind::Auth, Kind::Void, Kind::Auth, Kind::Capture]);
 }
 
@@ -147,7 +163,10 @@ fn a_capture_takes_the_whole_of_what_the_payment_was_lowered_to() {
     assert_eq!(code(&stale), (400, "BAD_REQUEST"));
     let done = bench.post(&format!("{path}/complete"), &json!({}));
     assert_eq!(done.1["payment"]["status"], "COMPLETED");
-    assert_eq!(code(&bench.post(&format!("{path}/complete"), &json!({}))), (400, "DELAYED_TRANSACTION_CAPTURED"));
+    assert_eq!(
+        code(&bench.post(&format!("{path}/complete"), &json!({}))),
+        (400, "DELAYED_TRANSACTION_CAPTURED")
+    );
     let position = bench.books.audit().positions[0].clone();
     assert_eq!((position.captured, position.held), (600, 0));
     let mut fixed = hold("f");
@@ -168,10 +187,16 @@ fn refunds_are_pending_first_and_never_more_than_was_taken() {
     let first = bench.post("/v2/refunds", &refund("r1", 600));
     assert_eq!(first.1["refund"]["status"], "PENDING");
     assert_eq!(bench.post("/v2/refunds", &refund("r1", 600)), first);
-    assert_eq!(code(&bench.post("/v2/refunds", &refund("r2", 401))), (400, "REFUND_AMOUNT_INVALID"));
+    assert_eq!(
+        code(&bench.post("/v2/refunds", &refund("r2", 401))),
+        (400, "REFUND_AMOUNT_INVALID")
+    );
     bench.settle();
     let path = format!("/v2/refunds/{}", first.1["refund"]["id"].as_str().unwrap());
-    assert_eq!(bench.send(Method::GET, &path, &Value::Null).1["refund"]["status"], "COMPLETED");
+    assert_eq!(
+        bench.send(Method::GET, &path, &Value::Null).1["refund"]["status"],
+        "COMPLETED"
+    );
     bench.square.set("refunds_fail", "true").unwrap();
     bench.post("/v2/refunds", &refund("r3", 400));
     bench.settle();
@@ -179,7 +204,10 @@ fn refunds_are_pending_first_and_never_more_than_was_taken() {
     let held = bench.post("/v2/payments", &hold("h")).1;
     let early = json!({"idempotency_key": "r4", "payment_id": held["payment"]["id"],
         "amount_money": {"amount": 1, "currency": "EUR"}});
-    assert_eq!(code(&bench.post("/v2/refunds", &early)), (400, "REFUND_ERROR_PAYMENT_NEEDS_COMPLETION"));
+    assert_eq!(
+        code(&bench.post("/v2/refunds", &early)),
+        (400, "REFUND_ERROR_PAYMENT_NEEDS_COMPLETION")
+    );
     assert!(bench.webhooks >= 6, "{}", bench.webhooks);
 }
 
@@ -192,9 +220,18 @@ fn the_list_lags_holds_end_and_strangers_are_refused() {
     let list = |bench: &mut Bench, query: &str| bench.send(Method::GET, &format!("/v2/payments{query}"), &Value::Null);
     assert_eq!(list(&mut bench, ""), (200, json!({})));
     bench.now += 2;
-    assert_eq!(list(&mut bench, "?total=1000&limit=1").1["payments"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        list(&mut bench, "?total=1000&limit=1").1["payments"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(list(&mut bench, "?total=999"), (200, json!({})));
-    assert_eq!(code(&list(&mut bench, "?reference_id=order-1")), (400, "UNKNOWN_QUERY_PARAMETER"));
+    assert_eq!(
+        code(&list(&mut bench, "?reference_id=order-1")),
+        (400, "UNKNOWN_QUERY_PARAMETER")
+    );
     bench.now += 36 * 3600;
     assert_eq!(list(&mut bench, "").1["payments"][0]["status"], "CANCELED");
     assert_eq!(bench.kinds(), [Kind::Auth, Kind::Void]);
@@ -203,8 +240,13 @@ fn the_list_lags_holds_end_and_strangers_are_refused() {
     assert_eq!(code(&bench.post("/v2/payments", &foreign)), (400, "CURRENCY_MISMATCH"));
     let mut saved = sale("s");
     saved["source_id"] = "ccof:customer-card-id-ok".into();
-    assert_eq!(code(&bench.post("/v2/payments", &saved)), (400, "MISSING_REQUIRED_PARAMETER"));
+    assert_eq!(
+        code(&bench.post("/v2/payments", &saved)),
+        (400, "MISSING_REQUIRED_PARAMETER")
+    );
     let mut stranger = Bench::request(Method::GET, "/v2/payments", &Value::Null);
-    stranger.headers.insert("authorization", "Bearer other".parse().unwrap());
+    stranger
+        .headers
+        .insert("authorization", "Bearer other".parse().unwrap());
     assert_eq!(bench.square.admit(bench.now, &stranger).unwrap_err().status(), 401);
 }

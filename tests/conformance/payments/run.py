@@ -129,6 +129,8 @@ try:
         drive("braintree, Python", "stripe", *bt_python, between.url, "bt-python-elsewhere", "elsewhere")
         drive("braintree, Node", "stripe", *bt_node, between.url, "bt-node-elsewhere", "elsewhere")
         down("braintree", False)
+    drive("square, Python", "square", python, here / "square_python.py", url["square"], "square-python")
+    drive("square, Node", "square", "node", here / "square_node.mjs", modules, url["square"], "square-node")
     audit = ask("/audit")
     if not audit["clean"]:
         failures.append("audit")

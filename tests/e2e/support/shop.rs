@@ -1,4 +1,4 @@
-//! A shop with four gateways: simulators on real sockets, the real binary in front of them, and one set of books.
+//! A shop with its gateways: simulators on real sockets, the real binary in front of them, and one set of books.
 
 use std::net::SocketAddr;
 
@@ -17,6 +17,8 @@ pub const ADYEN_TOKEN: &str = "shopper-1/8415698462516992";
 pub const PAYPAL_TOKEN: &str = "8kk845";
 /// In Braintree's vault.
 pub const BRAINTREE_TOKEN: &str = "tok_4111";
+/// In Square's vault, written with its customer.
+pub const SQUARE_TOKEN: &str = "CUST1/ccof:customer-card-id-ok";
 
 /// Its parts.
 pub struct Shop {
@@ -32,6 +34,8 @@ pub struct Shop {
     pub paypal: SocketAddr,
     /// The Braintree route.
     pub braintree: SocketAddr,
+    /// The Square route.
+    pub square: SocketAddr,
     /// The operators' listener.
     pub admin: SocketAddr,
     config: String,
@@ -49,6 +53,8 @@ pub struct Setup {
     pub braintree: &'static str,
     /// More settings of the Braintree account.
     pub braintree_account: &'static str,
+    /// Gateways of the Square route.
+    pub square: &'static str,
     /// More failover settings of every route.
     pub failover: &'static str,
     /// More settings of every breaker.
@@ -63,6 +69,7 @@ impl Default for Setup {
             paypal: "paypal, stripe, adyen",
             braintree: "braintree, stripe, adyen",
             braintree_account: ", request_keys: true",
+            square: "square, stripe, adyen",
             failover: "",
             breaker: "consecutive: 50, min_calls: 1000",
         }
@@ -79,8 +86,7 @@ impl Shop {
     pub async fn with(setup: Setup) -> Self {
         let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
-        let (stripe, adyen, paypal, admin) = (free_port(), free_port(), free_port(), free_port());
-        let braintree = free_port();
+        let [stripe, adyen, paypal, braintree, square, admin] = std::array::from_fn(|_| free_port());
         let failover = format!(
             "require_certificate: false, attempt_timeout: 1500ms, deadline: 4s{}{}",
             if setup.failover.is_empty() { "" } else { ", " },
@@ -100,17 +106,20 @@ gateways:
   adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }} }}
   paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }} }}
   braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{} }}
+  square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }} }}
 routes:
-{}{}{}{}",
+{}{}{}{}{}",
             url("stripe"),
             url("adyen"),
             url("paypal"),
             url("braintree"),
             setup.braintree_account,
+            url("square"),
             route("stripe", stripe, setup.stripe),
             route("adyen", adyen, setup.adyen),
             route("paypal", paypal, setup.paypal),
             route("braintree", braintree, setup.braintree),
+            route("square", square, setup.square),
         );
         Self {
             sentinel: Sentinel::start(&config),
@@ -119,6 +128,7 @@ routes:
             adyen,
             paypal,
             braintree,
+            square,
             admin,
             config,
         }
@@ -187,7 +197,7 @@ routes:
             format!("Idempotency-Key: {key}\r\n")
         };
         let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}; square={SQUARE_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         );
         once(self.stripe, bytes).await
@@ -208,7 +218,7 @@ routes:
             format!("Idempotency-Key: {key}\r\n")
         };
         let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: sandbox\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: sandbox\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}; square={SQUARE_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         once(self.adyen, bytes).await
@@ -222,7 +232,7 @@ routes:
             format!("PayPal-Request-Id: {key}\r\n")
         };
         let bytes = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n{key}Prefer: return=representation\r\nSentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n{key}Prefer: return=representation\r\nSentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}; square={SQUARE_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         once(self.paypal, bytes).await
@@ -235,6 +245,18 @@ routes:
             body.len()
         );
         once(self.braintree, bytes).await
+    /// Any request in Square's dialect.
+    pub async fn square_send(&self, method: &str, path: &str, body: &Value) -> Message {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let bytes = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sandbox\r\nSentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(self.square, bytes).await
     }
 
     /// An access token, as PayPal's SDKs fetch one: the value of an `Authorization` header.
