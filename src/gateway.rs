@@ -100,6 +100,15 @@ pub enum Leg {
     Lookup,
 }
 
+/// Why an attempt ends before its request is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stopped {
+    /// What had to be answered first was not: nothing of the attempt was sent.
+    Unsent,
+    /// The answer decides the attempt: a refusal, or what an earlier sending of the same request came to.
+    Decided(Box<Observation>),
+}
+
 /// What an adapter knows about the account it speaks for, and the identities of this attempt.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -258,9 +267,8 @@ pub trait Gateway: Send + Sync {
         Ok(None)
     }
 
-    /// Notes in [`Account::prepared`] what such a request's answer brought. `Err` ends the attempt, of which nothing was
-    /// sent then: a definite outcome is the attempt's, anything else says no more than that it was not sent.
-    fn prepared(&self, _request: &Request, _account: &mut Account, _answer: &Incoming) -> Result<(), Observation> {
+    /// Notes in [`Account::prepared`] what such a request's answer brought. `Err` ends the attempt, which is not sent.
+    fn prepared(&self, _request: &Request, _account: &mut Account, _answer: &Incoming) -> Result<(), Stopped> {
         Ok(())
     }
 

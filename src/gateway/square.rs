@@ -37,7 +37,7 @@ use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
-    Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply,
+    Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply, Stopped,
 };
 use crate::config::model::Dialect;
 
@@ -103,7 +103,7 @@ impl Gateway for Square {
         encode::before(request, account)
     }
 
-    fn prepared(&self, request: &Request, account: &mut Account, answer: &Incoming) -> Result<(), Observation> {
+    fn prepared(&self, request: &Request, account: &mut Account, answer: &Incoming) -> Result<(), Stopped> {
         observe::prepared(request, account, answer)
     }
 

@@ -43,6 +43,7 @@ fn account(more: &[(&str, &str)]) -> Account {
         reference: REFERENCE.to_owned(),
         settings: settings(more),
         token: None,
+        prepared: BTreeMap::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::encode;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Pay, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Account, Incoming, Leg, json};
+use crate::gateway::{Account, Incoming, Leg, Stopped, json};
 use crate::money::Amount;
 use crate::money::declines::{self, Verdict};
 
@@ -32,10 +32,9 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
     observation
 }
 
-/// The answer to the request that lowers an amount before its capture. `Err` ends the attempt: `Unknown` where nothing
-/// was decided, a refusal where Square gave one.
-pub(super) fn prepared(request: &Request, account: &mut Account, answer: &Incoming) -> Result<(), Observation> {
-    let body = json::object(&answer.body).ok_or_else(|| unknown("foreign_answer"))?;
+/// The answer to the request that lowers an amount before its capture.
+pub(super) fn prepared(request: &Request, account: &mut Account, answer: &Incoming) -> Result<(), Stopped> {
+    let body = json::object(&answer.body).ok_or(Stopped::Unsent)?;
     let payment = body.get("payment").and_then(Value::as_object);
     let version = payment.and_then(|payment| text(payment, "version_token"));
     let (true, Some(payment), Some(version)) = (answer.status == StatusCode::OK, payment, version) else {
@@ -44,22 +43,17 @@ pub(super) fn prepared(request: &Request, account: &mut Account, answer: &Incomi
             request: Some(request),
             reference: None,
         };
-        return Err(match asked.read(answer.status, &body) {
-            seen @ Observation {
-                outcome: Outcome::Rejected(_),
-                ..
-            } => seen,
-            seen => Observation {
-                outcome: Outcome::Unknown,
-                ..seen
-            },
+        let seen = asked.read(answer.status, &body);
+        return Err(match seen.outcome {
+            Outcome::Rejected(_) => Stopped::Decided(Box::new(seen)),
+            _ => Stopped::Unsent,
         });
     };
     if money(payment, "amount_money") != Ok(encode::wanted(request)) {
-        return Err(Observation {
+        return Err(Stopped::Decided(Box::new(Observation {
             payment_id: owned(payment, "id"),
             ..Observation::bare(Outcome::Rejected(Rejection::Request), "other_amount")
-        });
+        })));
     }
     account.prepared.insert(encode::VERSION.to_owned(), version.to_owned());
     Ok(())

@@ -245,20 +245,20 @@ fn less_is_captured_by_lowering_the_amount_first_and_naming_that_version() {
     assert!(Square.encode(&request, &account).is_err());
     let mut lowered = payment("APPROVED");
     lowered["payment"]["amount_money"]["amount"] = 600.into();
-    let other = Square
-        .prepared(&request, &mut account, &incoming(200, &payment("APPROVED")))
-        .unwrap_err();
-    assert_eq!(other.outcome, Outcome::Rejected(Rejection::Request));
+    let mut stopped = |status, body: &Value| {
+        Square
+            .prepared(&request, &mut account, &incoming(status, body))
+            .unwrap_err()
+    };
+    let rejected = |stopped: Stopped| match stopped {
+        Stopped::Decided(seen) => seen.outcome == Outcome::Rejected(Rejection::Request),
+        Stopped::Unsent => false,
+    };
+    assert!(rejected(stopped(200, &payment("APPROVED"))));
     let refused = json!({"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "BAD_REQUEST"}]});
-    let refused = Square
-        .prepared(&request, &mut account, &incoming(400, &refused))
-        .unwrap_err();
-    assert_eq!(refused.outcome, Outcome::Rejected(Rejection::Request));
+    assert!(rejected(stopped(400, &refused)));
     let failed = json!({"errors": [{"category": "API_ERROR", "code": "INTERNAL_SERVER_ERROR"}]});
-    let failed = Square
-        .prepared(&request, &mut account, &incoming(500, &failed))
-        .unwrap_err();
-    assert_eq!(failed.outcome, Outcome::Unknown);
+    assert_eq!(stopped(500, &failed), Stopped::Unsent);
     Square
         .prepared(&request, &mut account, &incoming(200, &lowered))
         .unwrap();

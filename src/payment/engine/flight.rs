@@ -16,7 +16,7 @@ use super::{At, Desk, Route, planner};
 use crate::config::model::Mode;
 use crate::gateway::canonical::{EarlierAttempt, Refusal, Request, Target};
 use crate::gateway::outcome::{Observation, Outcome};
-use crate::gateway::{Account, Auth, Incoming, Leg, Outgoing};
+use crate::gateway::{Account, Auth, Incoming, Leg, Outgoing, Stopped};
 use crate::money::Amount;
 use crate::resilience::breaker::{Permit, Probing, Report, Verdict};
 use crate::resilience::jitter;
@@ -346,7 +346,7 @@ impl Desk {
                 Err(Unsent::Because(reason)) => {
                     return Landed { n, result: Err(reason) };
                 }
-                Err(Unsent::Unprepared(exchanged, observation)) => (*exchanged, observation),
+                Err(Unsent::Unprepared(exchanged, observation)) => (*exchanged, observation.map(|seen| *seen)),
             };
             // The token had been revoked. Refused credentials execute nothing, so the same request goes once more.
             let stale = observation.as_ref().is_some_and(|seen| seen.rule == "token_refused");
@@ -429,7 +429,8 @@ impl Desk {
             let observation = match &exchanged.answer {
                 Some(answer) => match gateway.prepared(request, &mut flight.account, answer) {
                     Ok(()) => continue,
-                    Err(seen) => Some(seen).filter(|seen| !matches!(seen.outcome, Outcome::Unknown)),
+                    Err(Stopped::Decided(seen)) => Some(seen),
+                    Err(Stopped::Unsent) => None,
                 },
                 None => None,
             };
@@ -480,8 +481,8 @@ impl Desk {
 enum Unsent {
     /// For a reason of Sentinel's own.
     Because(&'static str),
-    /// What has to be answered before was not, or was refused: then the refusal is the attempt's.
-    Unprepared(Box<Exchanged>, Option<Observation>),
+    /// What has to be answered before was not, or decided the attempt.
+    Unprepared(Box<Exchanged>, Option<Box<Observation>>),
 }
 
 impl From<Refusal> for Unsent {
