@@ -245,6 +245,8 @@ routes:
             body.len()
         );
         once(self.braintree, bytes).await
+    }
+
     /// Any request in Square's dialect.
     pub async fn square_send(&self, method: &str, path: &str, body: &Value) -> Message {
         let body = if body.is_null() {
