@@ -38,6 +38,8 @@ use token::{Session, Tokens};
 
 const TENANTS: &str = "tenants";
 const EMAILS: &str = "emails";
+/// What follows a tenant's id in the name of its staging books.
+const TEST: &str = "/test";
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +124,28 @@ impl Caller {
         match &self.by {
             By::Session { .. } => true,
             By::Key { scopes, .. } => scopes.contains(&scope),
+        }
+    }
+
+    /// Whether it is recognised by a session.
+    pub fn is_session(&self) -> bool {
+        matches!(self.by, By::Session { .. })
+    }
+
+    /// The name under which the ledger has the payments of a tenant's keys of one mode: the tenant's own for production,
+    /// another for staging, so that no test is ever counted, shown or charged as a payment.
+    pub fn books(tenant: &str, mode: Mode) -> String {
+        match mode {
+            Mode::Live => tenant.to_owned(),
+            Mode::Test => format!("{tenant}{TEST}"),
+        }
+    }
+
+    /// The books that it may read unless it asks for others: those of its key, or production's.
+    pub fn own_books(&self) -> String {
+        match &self.by {
+            By::Session { .. } => self.tenant.clone(),
+            By::Key { mode, .. } => Self::books(&self.tenant, *mode),
         }
     }
 

@@ -4,6 +4,7 @@
 //! prober without secrets asks. Connections, requests at work, heads, bodies and time are limited; what is refused says
 //! so as problem+json (RFC 9457).
 
+pub mod api;
 mod faults;
 mod serve;
 

@@ -18,6 +18,8 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::account::{AccountError, Accounts};
+use crate::admin::api::{Api, Door};
 use crate::analytics::Analytics;
 use crate::config::load::{Problem, load};
 use crate::config::model::Config;
@@ -63,6 +65,9 @@ pub enum AppError {
     /// The ledger cannot be used: another process has it, its key is another one, or it is damaged.
     #[error("the ledger cannot be used: {0}")]
     Ledger(String),
+    /// The accounts in the ledger cannot be used.
+    #[error("the accounts cannot be used: {0}")]
+    Accounts(#[from] AccountError),
     /// A defect.
     #[error("{0}")]
     Internal(String),
@@ -116,6 +121,15 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     }
     let analytics = engine.as_ref().and_then(|engine| analytics(&runtime.config, engine));
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
+    let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let api = match &engine {
+        Some(engine) => {
+            let accounts = Arc::new(operators.block_on(Accounts::open(Arc::clone(engine.ledger())))?);
+            let (runtime, engine) = (Arc::clone(&runtime), Arc::clone(engine));
+            Some(Arc::new(Api::new(runtime, engine, accounts, analytics)))
+        }
+        None => None,
+    };
     let (ended, mut all_ended) = mpsc::channel::<()>(1);
     let (senders, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(listeners::ORDERS)).unzip();
     let listeners = Listeners::new(senders, admission);
@@ -140,6 +154,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         let (runtime, metrics) = (Arc::clone(&runtime), Arc::clone(&metrics));
         let (connections, engine) = (Arc::clone(&connections), engine.clone());
         let (ended, liveness) = (ended.clone(), Arc::clone(&liveness));
+        let door = api.clone().map(|api| Door::new(api, operators.handle().clone()));
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
@@ -147,7 +162,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
                 let counting = Arc::clone(&metrics);
                 let proxy = move || {
                     let desk = engine.map(|engine| Desk::new(engine, Wire::new(&metrics)));
-                    Proxy::new(runtime, metrics, desk)
+                    Proxy::new(runtime, metrics, desk, door)
                 };
                 worker(orders, &connections, proxy, counting, beating);
                 liveness.ended(index);
@@ -162,11 +177,9 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         Arc::clone(&metrics),
         logging,
         liveness,
-        engine,
-        analytics,
+        api,
         listeners,
     ));
-    let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     operators.block_on(async move {
         control.listeners().apply(&config, prepared).await?;
         control.serve_admin(admin_socket)?;

@@ -4,7 +4,8 @@
 //!
 //! 1. [`listen`] accepts a connection, lets hyper parse it, and [`listen::target`] refuses what two servers could read
 //!    differently.
-//! 2. [`route`] says whose it is: by listener, path prefix and host, never by anything that names an upstream.
+//! 2. A tenant's own request, under `/api/v1` on a shared listener, is answered by [`admin::api`]. Of any other [`route`]
+//!    says whose it is: by listener, path prefix and host, never by anything that names an upstream.
 //! 3. [`proxy`] finds it a place ([`resilience`]: limit, breaker, budget) and streams it through [`upstream`].
 //! 4. [`upstream`] counts the bytes it hands to the transport: a failure says whether the gateway may have the request.
 //! 5. The answer streams back unchanged; an answer of Sentinel's own has the shape of the gateway's errors

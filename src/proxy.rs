@@ -22,6 +22,7 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::admin::api::Door;
 use crate::config::model::Dialect;
 use crate::gateway::{OwnError, errors};
 use crate::listen::ConnectionInfo;
@@ -47,16 +48,23 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     client: Client<body::Request>,
     desk: Option<Rc<Desk>>,
+    door: Option<Door>,
 }
 
 impl Proxy {
-    /// A worker's proxy, without connections yet; with a desk for payments where there is a ledger.
-    pub fn new(runtime: Arc<ArcSwap<Runtime>>, metrics: Arc<Metrics>, desk: Option<Rc<Desk>>) -> Self {
+    /// A worker's proxy, without connections yet; with a desk for payments and a door for tenants where there is a ledger.
+    pub fn new(
+        runtime: Arc<ArcSwap<Runtime>>,
+        metrics: Arc<Metrics>,
+        desk: Option<Rc<Desk>>,
+        door: Option<Door>,
+    ) -> Self {
         Self {
             runtime,
             client: Client::observed(&metrics),
             metrics,
             desk,
+            door,
         }
     }
 
@@ -100,6 +108,11 @@ impl Proxy {
             true => request.uri().authority().map(|authority| authority.as_str()),
             false => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
         };
+        if let Some(door) = &self.door
+            && Door::owns(path, info.listener(), &runtime.config)
+        {
+            return Box::pin(door.answer(request, info)).await.map(Body::interface);
+        }
         let matched = runtime.table.find(info.listener(), host, path);
         let Some(matched) = matched else {
             HeadRejected {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -30,7 +31,7 @@ const NOTE_USE: i64 = 60_000;
 pub const LONGEST_OVERLAP: u32 = 30 * 24;
 
 /// Which payments a key is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Production.
@@ -50,7 +51,7 @@ impl Mode {
 }
 
 /// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Send payments through Sentinel with the tenant's gateway credentials.
@@ -66,6 +67,16 @@ pub enum Scope {
 impl Scope {
     /// All of them: what the first key has.
     pub const ALL: [Self; 4] = [Self::Payments, Self::Analytics, Self::Billing, Self::Instruments];
+
+    /// The word for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Payments => "payments",
+            Self::Analytics => "analytics",
+            Self::Billing => "billing",
+            Self::Instruments => "instruments",
+        }
+    }
 }
 
 /// What a new key is asked to be.

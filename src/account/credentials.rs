@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use super::api_key::Mode;
 use super::{AccountError, put, read};
+use crate::config::load::{needed, optional};
+use crate::config::model::{Credentials, Dialect};
 use crate::ledger::Ledger;
 
 const SPACE: &str = "gateway_credentials";
@@ -34,6 +37,8 @@ impl Drop for GatewayCredentials {
 pub struct Stored {
     /// The gateway.
     pub gateway: String,
+    /// For which keys' payments it is used.
+    pub mode: Mode,
     /// The names of what is stored.
     pub fields: Vec<String>,
     /// When it was stored, Unix milliseconds.
@@ -50,11 +55,11 @@ impl GatewayCredentials {
                 && name.len() <= 64
                 && name
                     .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
             if !plain {
                 return Err(AccountError::invalid(
                     "credentials",
-                    "field names are lower-case letters, digits and underscores",
+                    "names are letters, digits, underscores and dots",
                 ));
             }
             if value.is_empty() || value.len() > LONGEST || value.chars().any(char::is_control) {
@@ -66,30 +71,59 @@ impl GatewayCredentials {
         }
         Ok(())
     }
+
+    /// Whether they are what a gateway of this dialect wants: all that are needed, and none that it does not know.
+    pub fn fit(&self, dialect: Dialect) -> Result<(), AccountError> {
+        self.check()?;
+        if dialect == Dialect::Custom {
+            return Ok(());
+        }
+        let known = |name: &str| {
+            // `locations.USD`: one value for each currency.
+            let plain = name.split_once('.').map_or(name, |(many, _)| many);
+            needed(dialect).contains(&name) || optional(dialect).contains(&plain)
+        };
+        let missing = needed(dialect).iter().find(|name| !self.0.contains_key(**name));
+        match (missing, self.0.keys().find(|name| !known(name))) {
+            (None, None) => Ok(()),
+            (Some(missing), _) => Err(AccountError::invalid("credentials", format!("{missing} is missing"))),
+            (_, Some(_)) => Err(AccountError::invalid(
+                "credentials",
+                format!("{} takes {} and no others", dialect.name(), needed(dialect).join(", ")),
+            )),
+        }
+    }
+
+    /// As requests are authenticated with them.
+    pub fn to_credentials(&self) -> Credentials {
+        Credentials::new(self.0.clone())
+    }
 }
 
-fn key(tenant: &str, gateway: &str) -> String {
-    format!("{tenant}/{gateway}")
+fn key(tenant: &str, mode: Mode, gateway: &str) -> String {
+    format!("{tenant}/{}/{gateway}", mode.label())
 }
 
 /// Stores credentials, in place of what was stored.
 pub async fn store(
     ledger: &dyn Ledger,
     tenant: &str,
+    mode: Mode,
     gateway: &str,
     credentials: &GatewayCredentials,
 ) -> Result<(), AccountError> {
     credentials.check()?;
-    put(ledger, SPACE, key(tenant, gateway), credentials, None).await
+    put(ledger, SPACE, key(tenant, mode, gateway), credentials, None).await
 }
 
 /// Credentials for a request to the gateway.
 pub async fn load(
     ledger: &dyn Ledger,
     tenant: &str,
+    mode: Mode,
     gateway: &str,
 ) -> Result<Option<GatewayCredentials>, AccountError> {
-    match ledger.document(SPACE, key(tenant, gateway)).await? {
+    match ledger.document(SPACE, key(tenant, mode, gateway)).await? {
         Some(document) => read(&document.value).map(Some),
         None => Ok(None),
     }
@@ -103,8 +137,15 @@ pub async fn list(ledger: &dyn Ledger, tenant: &str) -> Result<Vec<Stored>, Acco
         .into_iter()
         .map(|document| {
             let credentials: GatewayCredentials = read(&document.value)?;
+            let place = document.key.strip_prefix(&prefix).unwrap_or_default();
+            let (mode, gateway) = match place.split_once('/') {
+                Some(("test", gateway)) => (Mode::Test, gateway),
+                Some((_, gateway)) => (Mode::Live, gateway),
+                None => return Err(AccountError::Internal("a document of the ledger has no place")),
+            };
             Ok(Stored {
-                gateway: document.key.strip_prefix(&prefix).unwrap_or_default().to_owned(),
+                gateway: gateway.to_owned(),
+                mode,
                 fields: credentials.0.keys().cloned().collect(),
                 updated_at: document.updated_at,
             })
@@ -113,6 +154,6 @@ pub async fn list(ledger: &dyn Ledger, tenant: &str) -> Result<Vec<Stored>, Acco
 }
 
 /// Deletes credentials; `false` when there were none.
-pub async fn delete(ledger: &dyn Ledger, tenant: &str, gateway: &str) -> Result<bool, AccountError> {
-    Ok(ledger.delete_document(SPACE, key(tenant, gateway)).await?)
+pub async fn delete(ledger: &dyn Ledger, tenant: &str, mode: Mode, gateway: &str) -> Result<bool, AccountError> {
+    Ok(ledger.delete_document(SPACE, key(tenant, mode, gateway)).await?)
 }

@@ -1,5 +1,6 @@
 //! A tenant, and what it must look like at the door.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Tenant {
 }
 
 /// The gateways a tenant chose.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Profile {
     /// Where its payments go first.
@@ -122,7 +123,7 @@ impl Email {
 }
 
 /// What a registration says.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Registration {
     /// The address to log in with.

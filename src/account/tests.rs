@@ -308,10 +308,13 @@ async fn tenants_do_not_see_each_other() {
     let (a, b) = (house.tenant("a@example.com").await, house.tenant("b@example.com").await);
     let ledger = &**house.accounts.ledger();
     let theirs = credentials::GatewayCredentials([("secret_key".to_owned(), "sk_live_a".to_owned())].into());
-    credentials::store(ledger, &a.tenant.id, "stripe", &theirs)
+    credentials::store(ledger, &a.tenant.id, Mode::Live, "stripe", &theirs)
         .await
         .expect("stores");
-    assert_eq!(credentials::load(ledger, &b.tenant.id, "stripe").await, Ok(None));
+    assert_eq!(
+        credentials::load(ledger, &b.tenant.id, Mode::Live, "stripe").await,
+        Ok(None)
+    );
     assert_eq!(credentials::list(ledger, &b.tenant.id).await, Ok(Vec::new()));
     let listed = credentials::list(ledger, &a.tenant.id).await.expect("lists");
     assert_eq!(listed[0].fields, ["secret_key"]);
@@ -330,9 +333,15 @@ async fn no_secret_is_in_the_file() {
     let house = House::new().await;
     let registered = house.tenant("a@example.com").await;
     let stored = credentials::GatewayCredentials([("secret_key".to_owned(), "rk_canary_secret".to_owned())].into());
-    credentials::store(&**house.accounts.ledger(), &registered.tenant.id, "stripe", &stored)
-        .await
-        .expect("stores");
+    credentials::store(
+        &**house.accounts.ledger(),
+        &registered.tenant.id,
+        Mode::Live,
+        "stripe",
+        &stored,
+    )
+    .await
+    .expect("stores");
     let canaries = [
         PASSWORD.to_owned(),
         "rk_canary_secret".to_owned(),

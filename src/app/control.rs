@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::listeners::{Listeners, OpenError};
 use super::liveness::Liveness;
 use super::service::{self, State};
+use crate::admin::api::Api;
 use crate::analytics::Analytics;
 use crate::config::diff;
 use crate::config::load::{Problem, fingerprint, load};
@@ -65,7 +66,7 @@ pub struct Control {
     logging: Arc<Logging>,
     liveness: Arc<Liveness>,
     engine: Option<Arc<Engine>>,
-    analytics: Option<Arc<Analytics>>,
+    api: Option<Arc<Api>>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -85,8 +86,7 @@ impl Control {
         metrics: Arc<Metrics>,
         logging: Arc<Logging>,
         liveness: Arc<Liveness>,
-        engine: Option<Arc<Engine>>,
-        analytics: Option<Arc<Analytics>>,
+        api: Option<Arc<Api>>,
         listeners: Listeners,
     ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
@@ -101,8 +101,8 @@ impl Control {
             metrics,
             logging,
             liveness,
-            engine,
-            analytics,
+            engine: api.as_ref().map(|api| Arc::clone(api.engine())),
+            api,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -123,9 +123,14 @@ impl Control {
         self.engine.as_ref()
     }
 
+    /// The tenants' interface, where there is a ledger.
+    pub fn api(&self) -> Option<&Arc<Api>> {
+        self.api.as_ref()
+    }
+
     /// The figures, where there is a ledger.
     pub fn analytics(&self) -> Option<&Arc<Analytics>> {
-        self.analytics.as_ref()
+        self.api.as_ref()?.analytics()
     }
 
     /// The metrics, with the values that nobody sets while requests run brought up to date.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::model::{KeyPolicy, Mode, Protocol, Undelivered};
+use super::model::{Fee, KeyPolicy, Mode, Protocol, RegistrationPolicy, Undelivered};
 
 const DAY: u64 = 86_400;
 
@@ -151,6 +151,13 @@ pub const CONNECTIONS: usize = 10_000;
 pub const HEADER_TIMEOUT: Duration = secs(10);
 /// Four times the largest head that an SDK is known to send.
 pub const HEAD: usize = 64 << 10;
+
+/// A sidecar's loopback is reached by its own machine or pod only; anybody could reach anything else.
+pub const REGISTRATION: RegistrationPolicy = RegistrationPolicy::Loopback;
+/// Where the dashboard listens unless told otherwise.
+pub const DASHBOARD: &str = "http://localhost:3000";
+/// 2 % of what was recovered, in millionths.
+pub const FEE: Fee = Fee { millionths: 20_000 };
 
 /// What every span is found under, unless several sidecars report to one collector.
 pub const SERVICE: &str = "sentinel";

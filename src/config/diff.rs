@@ -35,6 +35,7 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
         admission.head,
         admin.hosts,
         otlp,
+        accounts,
     );
     if before.admin.token != after.admin.token {
         out.push("admin.token: changed".to_owned());
@@ -95,6 +96,7 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
             host,
             dialect,
             gateways,
+            tenant,
             failover,
             breaker.consecutive,
             breaker.failure_rate,
@@ -203,7 +205,7 @@ routes:
                 .is_some_and(|rest| rest.starts_with(char::is_alphabetic))
         };
         let count = |debug: String| debug.lines().filter(is_field).count();
-        assert_eq!(count(format!("{:#?}", config.routes[0])), 12, "fields of a route");
+        assert_eq!(count(format!("{:#?}", config.routes[0])), 13, "fields of a route");
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"])),
             7,
@@ -219,6 +221,6 @@ routes:
             7,
             "fields of a pool"
         );
-        assert_eq!(count(format!("{config:#?}")), 12, "fields of a configuration");
+        assert_eq!(count(format!("{config:#?}")), 13, "fields of a configuration");
     }
 }

@@ -8,6 +8,8 @@ mod gateway;
 mod process;
 mod route;
 
+pub use gateway::{needed, optional};
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

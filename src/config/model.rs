@@ -1,6 +1,7 @@
 //! The validated configuration. Inside Sentinel nothing else is looked at: no strings that stand for something, no
 //! option that is always there. Every default's home is [`super::defaults`].
 
+mod accounts;
 mod failover;
 mod gateway;
 mod route;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use accounts::{Accounts, Fee, RegistrationPolicy};
 pub use failover::{Failover, KeyPolicy, Mode, Undelivered};
 pub use gateway::{
     Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret, Webhook,
@@ -46,6 +48,8 @@ pub struct Config {
     pub admin: Admin,
     /// Export of spans; none unless configured.
     pub otlp: Option<Otlp>,
+    /// Tenants.
+    pub accounts: Accounts,
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::model::{Dialect, KeyPolicy, Mode, PinMode, Protocol, Undelivered};
+use super::model::{Dialect, KeyPolicy, Mode, PinMode, Protocol, RegistrationPolicy, Undelivered};
 
 /// A secret: a value that error texts and excerpts never repeat. Best written as `${NAME}` or `{ file: path }`.
 #[derive(Clone, Default, Deserialize)]
@@ -88,6 +88,9 @@ pub struct File {
     /// What leaves the process for those who watch it.
     #[serde(default)]
     pub telemetry: Telemetry,
+    /// Tenants: who may register, and what is charged for a recovered payment. They need a ledger.
+    #[serde(default)]
+    pub accounts: Accounts,
 }
 
 /// Listeners that belong to no single route.
@@ -327,6 +330,8 @@ pub struct Route {
     pub gateways: Vec<String>,
     /// Failover to the further gateways.
     pub failover: Option<Failover>,
+    /// The tenant that its traffic belongs to, `tn_...`. Default: `local`, or whose Sentinel key a request carries.
+    pub tenant: Option<String>,
     /// Circuit breaker.
     #[serde(default)]
     pub breaker: Breaker,
@@ -486,6 +491,23 @@ pub struct Admin {
     pub hosts: Vec<String>,
     #[serde(default)]
     pub faults: bool,
+}
+
+/// Tenants and their API under `/api/v1` on the shared listeners.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// Whether the API is served. Default: where there is a ledger.
+    pub api: Option<bool>,
+    /// Who may register. Default `loopback`.
+    pub registration: Option<RegistrationPolicy>,
+    /// Host names that browsers may use for the API on a loopback listener, beside the loopback names themselves.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Where tenants find their dashboard, as in `https://sentinel.example.com`. Default `http://localhost:3000`.
+    pub dashboard: Option<String>,
+    /// What is charged for recovered revenue, as a percentage with at most four decimals. Default 2%.
+    pub fee: Option<String>,
 }
 
 /// What leaves the process for those who watch it.

@@ -23,6 +23,10 @@ const SHARE: Wrong = Wrong {
     message: "is not a share",
     hint: "write a percentage between 0% and 100%, as in 50%",
 };
+const EXACT_SHARE: Wrong = Wrong {
+    message: "is not a percentage that can be kept exactly",
+    hint: "write 0% to 100% with at most four decimals, as in 2% or 1.25%",
+};
 const SIZE: Wrong = Wrong {
     message: "is not a size",
     hint: "write bytes, or a number and KiB, MiB or GiB, as in 1MiB",
@@ -67,6 +71,24 @@ pub fn share(text: &str) -> Result<f64, Wrong> {
     } else {
         Err(SHARE)
     }
+}
+
+/// `2%` or `1.25%`, exactly: millionths of the whole. Amounts of money are multiplied by it, so no float is in between.
+///
+/// # Errors
+/// What was expected.
+pub fn exact_share(text: &str) -> Result<u32, Wrong> {
+    let number = text.trim().strip_suffix('%').ok_or(EXACT_SHARE)?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || whole.len() > 3 || part.len() > 4 {
+        return Err(EXACT_SHARE);
+    }
+    let parsed = format!("{whole}{part:0<4}").parse::<u32>().map_err(|_| EXACT_SHARE)?;
+    if parsed > 1_000_000 {
+        return Err(EXACT_SHARE);
+    }
+    Ok(parsed)
 }
 
 /// `64KiB`, `1MiB`, or plain bytes.
@@ -121,6 +143,12 @@ mod tests {
         );
         assert_eq!(share("50%"), Ok(0.5));
         assert!(share("0.5").is_err() && share("101%").is_err() && share("NaN%").is_err());
+        assert_eq!(exact_share("2%"), Ok(20_000));
+        assert_eq!(exact_share("1.25%"), Ok(12_500));
+        assert_eq!(exact_share("100%"), Ok(1_000_000));
+        for wrong in ["2", "-2%", "2.%", ".5%", "1.00001%", "100.1%", "1e1%", "2,5%", "1001%"] {
+            assert!(exact_share(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(size("1MiB"), Ok(1 << 20));
         assert!(size("1MB").is_err() && size("99999999999GiB").is_err());
         assert_eq!(quantile("p95"), Ok(Some(0.95)));

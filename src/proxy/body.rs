@@ -69,9 +69,18 @@ pub struct Body {
 enum Inner {
     Forwarded(upstream::Body<Request>),
     Own(Option<Bytes>),
+    Interface(axum::body::Body),
 }
 
 impl Body {
+    /// An answer of the tenants' interface.
+    pub fn interface(body: axum::body::Body) -> Self {
+        Self {
+            inner: Inner::Interface(body),
+            _account: None,
+        }
+    }
+
     /// The gateway's own body.
     pub fn forwarded(body: upstream::Body<Request>, account: Box<Account>) -> Self {
         Self {
@@ -97,6 +106,9 @@ impl http_body::Body for Body {
         match &mut self.inner {
             Inner::Forwarded(body) => Pin::new(body).poll_frame(cx),
             Inner::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Interface(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|_| upstream::BodyError::Connection),
         }
     }
 
@@ -104,6 +116,7 @@ impl http_body::Body for Body {
         match &self.inner {
             Inner::Forwarded(body) => body.is_end_stream(),
             Inner::Own(bytes) => bytes.is_none(),
+            Inner::Interface(body) => body.is_end_stream(),
         }
     }
 
@@ -111,6 +124,7 @@ impl http_body::Body for Body {
         match &self.inner {
             Inner::Forwarded(body) => body.size_hint(),
             Inner::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Inner::Interface(body) => body.size_hint(),
         }
     }
 }

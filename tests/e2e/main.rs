@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the support room is shared by every area")]
 
+mod accounts;
 mod admin;
 mod config;
 mod contract;

@@ -13,7 +13,7 @@ use crate::config::model::{
 use crate::config::{defaults, raw, units};
 
 /// The credentials without which Sentinel cannot make a request of its own.
-pub(super) fn needed(dialect: Dialect) -> &'static [&'static str] {
+pub fn needed(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Stripe => &["secret_key"],
         Dialect::Paypal => &["client_id", "client_secret"],
@@ -25,8 +25,8 @@ pub(super) fn needed(dialect: Dialect) -> &'static [&'static str] {
     }
 }
 
-/// The further ones that a dialect may have.
-fn optional(dialect: Dialect) -> &'static [&'static str] {
+/// The further ones that a dialect may have. Those whose names are plural have a value for each currency.
+pub fn optional(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Stripe => &["publishable_key"],
         Dialect::Braintree => &["merchant_accounts"],

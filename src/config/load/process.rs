@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Reader;
 use super::route::Known;
 use crate::config::model::{
-    Admin, Admission, Config, GatewayConfig, Ledger, Listeners, Log, Otlp, Route, Secret, Shutdown,
+    Accounts, Admin, Admission, Config, Fee, GatewayConfig, Ledger, Listeners, Log, Otlp, Route, Secret, Shutdown,
 };
 use crate::config::{defaults, raw, units, yaml};
 
@@ -93,6 +93,20 @@ impl Reader<'_> {
             head: self.unit("admission.head".into(), raw.admission.head, defaults::HEAD, units::size),
         };
         let otlp = self.otlp(raw.telemetry);
+        let accounts = self.accounts(raw.accounts, has_ledger);
+        for (at, route) in indices.iter().zip(&routes).filter(|_| accounts.api) {
+            let prefix = route.path_prefix.as_str();
+            let inside = prefix
+                .strip_prefix("/api/v1")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if prefix == "/api" || inside {
+                self.hinted(
+                    format!("routes[{at}].path_prefix"),
+                    "belongs to the tenants' API, which is under /api/v1 on the shared listeners",
+                    "take another prefix, or `accounts: { api: false }`",
+                );
+            }
+        }
         let (files, hash) = std::mem::take(&mut self.files).sum(text);
         Config {
             hash,
@@ -107,6 +121,41 @@ impl Reader<'_> {
             admission,
             admin,
             otlp,
+            accounts,
+        }
+    }
+
+    fn accounts(&mut self, accounts: raw::Accounts, ledger: bool) -> Accounts {
+        if accounts.api == Some(true) && !ledger {
+            self.hinted(
+                "accounts.api",
+                "accounts stand in the ledger, and there is none",
+                "add `ledger: { sqlite: /var/lib/sentinel/ledger.db }`",
+            );
+        }
+        let dashboard = accounts.dashboard.unwrap_or_else(|| defaults::DASHBOARD.into());
+        let address = dashboard.parse::<http::Uri>().ok().filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        if address.is_none() {
+            let hint = "write it as a browser needs it, as in https://sentinel.example.com";
+            self.hinted("accounts.dashboard", "is not an address", hint);
+        }
+        let fee = self.unit(
+            "accounts.fee".into(),
+            accounts.fee,
+            defaults::FEE.millionths,
+            units::exact_share,
+        );
+        Accounts {
+            api: ledger && accounts.api.unwrap_or(true),
+            registration: accounts.registration.unwrap_or(defaults::REGISTRATION),
+            hosts: accounts.hosts,
+            dashboard: dashboard.trim_end_matches('/').to_owned(),
+            fee: Fee { millionths: fee },
         }
     }
 

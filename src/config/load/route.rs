@@ -110,6 +110,19 @@ impl Reader<'_> {
         if route.name.is_empty() || route.name.len() > 64 || route.name.chars().any(char::is_control) {
             self.problem(at("name"), "must have 1 to 64 characters");
         }
+        if let Some(tenant) = &route.tenant {
+            let plain =
+                |rest: &str| rest.len() == 20 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            if !tenant.strip_prefix("tn_").is_some_and(plain) {
+                self.hinted(
+                    at("tenant"),
+                    "is not a tenant's id",
+                    "write the customerId that registering answered, as in tn_ and 20 letters and digits",
+                );
+            } else if !known.ledger {
+                self.problem(at("tenant"), "tenants stand in the ledger, and there is none");
+            }
+        }
         self.gateways(index, route.dialect, &route.gateways, known);
         let failover = self.failover(index, route.failover, &route.gateways, known);
         Route {
@@ -119,6 +132,7 @@ impl Reader<'_> {
             host: route.host,
             dialect: route.dialect,
             gateways: route.gateways,
+            tenant: route.tenant,
             failover,
             breaker: self.breaker(&at("breaker"), route.breaker),
             retry: Retry {

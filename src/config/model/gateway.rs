@@ -34,6 +34,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The six that every Sentinel speaks.
+    pub const SIX: [Self; 6] = [
+        Self::Stripe,
+        Self::Paypal,
+        Self::Braintree,
+        Self::Square,
+        Self::Razorpay,
+        Self::Adyen,
+    ];
+
     /// The name in configuration, labels, ledger and paths.
     pub const fn name(self) -> &'static str {
         match self {

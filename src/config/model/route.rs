@@ -21,6 +21,8 @@ pub struct Route {
     pub dialect: Dialect,
     /// Gateways by configured name; the first is primary.
     pub gateways: Vec<String>,
+    /// The tenant that its traffic belongs to, whoever sends it; `None` for `local`, or whose Sentinel key comes.
+    pub tenant: Option<String>,
     /// Failover.
     pub failover: Failover,
     /// Circuit breaker.

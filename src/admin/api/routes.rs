@@ -1,0 +1,177 @@
+//! Every endpoint, declared once. A new room's endpoints are one more list here.
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+use super::endpoint::{Endpoint, Needs};
+use super::problem::Code;
+use super::{audit, credentials, customers, docs, keys, status};
+use crate::account::tenant::{Profile, Registration};
+
+/// All of them.
+pub fn endpoints() -> Vec<Endpoint> {
+    let mut all = account();
+    all.extend(api_keys());
+    all.extend(gateways());
+    all.extend(about());
+    all
+}
+
+fn account() -> Vec<Endpoint> {
+    const GROUP: &str = "Account";
+    vec![
+        Endpoint::post("/api/v1/customers/register", "register", customers::register)
+            .about(
+                GROUP,
+                "Make an account",
+                "Answers with a production API key, which is shown this once, the token of a first session, and where the \
+                 dashboard is. Open on loopback listeners, closed elsewhere unless `accounts.registration` says otherwise.",
+            )
+            .for_whom(Needs::Nothing)
+            .takes::<Registration>(json!({
+                "email": "your-email@company.com",
+                "password": "YourSecurePassword123!",
+                "companyName": "Your Company Name"
+            }))
+            .answers::<customers::Account>(StatusCode::CREATED, "The account, its key and its session")
+            .fails(&[Code::RegistrationClosed, Code::AddressTaken, Code::TooManyRequests]),
+        Endpoint::post("/api/v1/customers/login", "login", customers::login)
+            .about(
+                GROUP,
+                "Log in",
+                "A wrong password and an address without an account answer alike. After five wrong passwords the address \
+                 is locked for a minute, and for longer with each further one.",
+            )
+            .for_whom(Needs::Nothing)
+            .takes::<customers::Login>(json!({
+                "email": "your-email@company.com",
+                "password": "YourSecurePassword123!"
+            }))
+            .answers::<customers::SessionTokens>(StatusCode::OK, "A session")
+            .fails(&[Code::Unauthorized, Code::TooManyRequests]),
+        Endpoint::post("/api/v1/customers/refresh", "refresh", customers::refresh)
+            .about(
+                GROUP,
+                "Get the session's next token",
+                "A refresh token is good once. One that is used a second time ends its session: one of the two was a thief.",
+            )
+            .for_whom(Needs::Nothing)
+            .takes::<customers::Refresh>(json!({ "refreshToken": "YOUR_REFRESH_TOKEN" }))
+            .answers::<customers::SessionTokens>(StatusCode::OK, "The same session, with new tokens")
+            .fails(&[Code::Unauthorized, Code::TooManyRequests]),
+        Endpoint::post("/api/v1/customers/logout", "logout", customers::logout)
+            .about(GROUP, "End the session", "Its tokens are refused from then on.")
+            .answers_nothing("It has ended"),
+        Endpoint::put("/api/v1/customers/password", "changePassword", customers::change_password)
+            .about(GROUP, "Change the password", "Ends every session, and answers with a new one.")
+            .takes::<customers::PasswordChange>(json!({
+                "currentPassword": "YourSecurePassword123!",
+                "newPassword": "another long passphrase"
+            }))
+            .answers::<customers::SessionTokens>(StatusCode::OK, "A new session; all others have ended")
+            .fails(&[Code::TooManyRequests, Code::Conflict]),
+        Endpoint::get("/api/v1/customers/profile", "getProfile", customers::profile)
+            .about(GROUP, "Show the profile", "")
+            .answers::<customers::ProfileView>(StatusCode::OK, "The profile"),
+        Endpoint::put("/api/v1/customers/profile", "setProfile", customers::set_profile)
+            .about(
+                GROUP,
+                "Choose gateways",
+                "Out of stripe, paypal, braintree, square, razorpay, adyen, and the other gateways that this Sentinel has; \
+                 `GET /api/v1/status` names them. What is left out is unset.",
+            )
+            .takes::<Profile>(json!({ "primaryGateway": "stripe", "secondaryGateway": "paypal" }))
+            .answers::<customers::ProfileView>(StatusCode::OK, "The profile as it is now")
+            .fails(&[Code::Conflict]),
+        Endpoint::get("/api/v1/audit", "listAudit", audit::list)
+            .about(GROUP, "Show what was done about the account", "By whom, when, and from which address.")
+            .asks::<audit::Page>()
+            .answers::<audit::Trail>(StatusCode::OK, "The trail, the newest first"),
+    ]
+}
+
+fn api_keys() -> Vec<Endpoint> {
+    const GROUP: &str = "API keys";
+    const ID: &str = "The key's id";
+    vec![
+        Endpoint::post("/api/v1/keys", "createKey", keys::issue)
+            .about(GROUP, "Make a key", "The key itself is shown this once.")
+            .takes::<keys::Asked>(json!({ "name": "checkout, staging", "mode": "test", "scopes": ["payments"] }))
+            .answers::<keys::NewlyIssued>(StatusCode::CREATED, "The key"),
+        Endpoint::get("/api/v1/keys", "listKeys", keys::list)
+            .about(GROUP, "List the keys", "With those that were revoked or replaced.")
+            .answers::<keys::Keys>(StatusCode::OK, "The keys, the newest first"),
+        Endpoint::post("/api/v1/keys/{id}/rotate", "rotateKey", keys::rotate)
+            .about(
+                GROUP,
+                "Replace a key",
+                "The new key is good at once and has the old one's name, mode and scopes; the old one is good for the \
+                 overlap, so that no deployment is without a key.",
+            )
+            .parameter("id", ID)
+            .takes::<keys::Rotation>(json!({ "overlapHours": 24 }))
+            .answers::<keys::NewlyIssued>(StatusCode::CREATED, "The new key")
+            .fails(&[Code::NotFound, Code::Conflict]),
+        Endpoint::post("/api/v1/keys/{id}/revoke", "revokeKey", keys::revoke)
+            .about(
+                GROUP,
+                "Revoke a key",
+                "At once. Revoking a revoked key changes nothing.",
+            )
+            .parameter("id", ID)
+            .answers::<keys::Key>(StatusCode::OK, "The key as it is now")
+            .fails(&[Code::NotFound]),
+    ]
+}
+
+fn gateways() -> Vec<Endpoint> {
+    const GROUP: &str = "Gateway credentials";
+    const GATEWAY: &str = "The gateway, as `GET /api/v1/status` names it";
+    vec![
+        Endpoint::get("/api/v1/credentials", "listCredentials", credentials::list)
+            .about(GROUP, "List what is stored", "Names only: no value is ever shown.")
+            .answers::<credentials::StoredList>(StatusCode::OK, "What is stored for which gateway"),
+        Endpoint::put("/api/v1/credentials/{gateway}", "storeCredentials", credentials::store)
+            .about(
+                GROUP,
+                "Store a gateway's credentials",
+                "In place of what was stored. A request that carries a Sentinel API key is sent to the gateway with these.",
+            )
+            .parameter("gateway", GATEWAY)
+            .takes::<credentials::Asked>(json!({ "mode": "test", "credentials": { "secret_key": "sk_test_your_stripe_key" } }))
+            .answers::<credentials::StoredView>(StatusCode::OK, "What is stored now")
+            .fails(&[Code::NotFound]),
+        Endpoint::delete("/api/v1/credentials/{gateway}", "deleteCredentials", credentials::delete)
+            .about(GROUP, "Delete a gateway's credentials", "")
+            .parameter("gateway", GATEWAY)
+            .asks::<credentials::Which>()
+            .answers_nothing("They are deleted")
+            .fails(&[Code::NotFound]),
+    ]
+}
+
+fn about() -> Vec<Endpoint> {
+    const GROUP: &str = "Status and documentation";
+    vec![
+        Endpoint::get("/api/v1/status", "getStatus", status::status)
+            .about(
+                GROUP,
+                "Show how this Sentinel and its gateways are doing",
+                "For status pages.",
+            )
+            .for_whom(Needs::Nothing)
+            .answers::<status::Status>(StatusCode::OK, "How it is doing"),
+        Endpoint::get("/api/v1/openapi.json", "getOpenapi", docs::document)
+            .about(GROUP, "This document", "OpenAPI 3.1.")
+            .for_whom(Needs::Nothing)
+            .answers::<serde_json::Map<String, serde_json::Value>>(StatusCode::OK, "The document"),
+        Endpoint::get("/api/v1/docs", "getDocs", docs::html)
+            .about(GROUP, "The documentation, as a page", "")
+            .for_whom(Needs::Nothing)
+            .answers_as::<String>(StatusCode::OK, "The page", "text/html"),
+        Endpoint::get("/api/v1/docs/style.css", "getDocsStyle", docs::style)
+            .about(GROUP, "The page's style", "")
+            .for_whom(Needs::Nothing)
+            .answers_as::<String>(StatusCode::OK, "The style", "text/css"),
+    ]
+}
