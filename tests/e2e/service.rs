@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Gateway, Script, json};
+use crate::support::gateway::{Gateway, json};
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::{Client, get, once, post};
 
@@ -22,33 +21,12 @@ routes:
     )
 }
 
-/// A gateway that answers when the semaphore gives leave.
-async fn holding(leave: &'static Semaphore) -> Gateway {
-    let script: Script = std::sync::Arc::new(move |_, _, mut stream| {
-        Box::pin(async move {
-            use tokio::io::AsyncWriteExt as _;
-            leave.acquire().await.ok()?.forget();
-            stream.write_all(json(200, "{}").as_bytes()).await.ok()?;
-            Some(stream)
-        })
-    });
-    Gateway::scripted(None, script).await
-}
-
-fn semaphore() -> &'static Semaphore {
-    Box::leak(Box::new(Semaphore::new(0)))
-}
-
 /// Sends a request and waits until the gateway has it.
 async fn in_flight(listen: SocketAddr, gateway: &Gateway) -> Client {
     let before = gateway.seen().len();
     let mut client = Client::connect(listen).await;
     client.send(post("/v1/charges", "", "amount=1")).await;
-    let patience = Instant::now() + Duration::from_secs(20);
-    while gateway.seen().len() == before {
-        assert!(Instant::now() < patience, "the gateway got nothing");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    gateway.received(before + 1).await;
     client
 }
 
@@ -57,7 +35,6 @@ async fn nobody_new(listen: SocketAddr) {
     let patience = Instant::now() + Duration::from_secs(20);
     while tokio::net::TcpStream::connect(listen).await.is_ok() {
         assert!(Instant::now() < patience, "still accepting");
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -90,9 +67,33 @@ async fn the_service_manager_is_told_of_readiness_reloads_and_stopping() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_that_does_not_read_holds_nothing_up() {
+    let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
+    let (admin, listen) = (free_port(), free_port());
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(admin, listen, gateway.address, "");
+    let mut sentinel = Sentinel::start_in(dir, &config, &[("WATCHDOG_USEC", "200000")]);
+    // The manager's queue is full of what others told it.
+    let others = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    others.connect(sentinel.path("notify")).unwrap();
+    others.set_nonblocking(true).unwrap();
+    while others.send(b"STATUS=somebody else").is_ok() {}
+    for _ in 0..100 {
+        let reload = "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(once(admin, reload).await.status(), 200);
+    }
+    assert_eq!(once(listen, post("/v1/charges", "", "amount=1")).await.status(), 200);
+    // Once it reads again, it is told what it has to know, the newest last.
+    sentinel.signal("TERM");
+    let ready = sentinel.wait_for("READY=1");
+    assert!(ready.contains("STATUS=Serving 1 route(s)"), "{ready}");
+    sentinel.wait_for("STOPPING=1");
+    assert_eq!(sentinel.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_is_told_while_all_workers_turn_and_while_stopping() {
-    let leave = semaphore();
-    let gateway = holding(leave).await;
+    let (gateway, leave) = Gateway::holding().await;
     let (admin, listen) = (free_port(), free_port());
     let more = "workers: 2";
     let dir = tempfile::tempdir().unwrap();
@@ -143,8 +144,7 @@ async fn a_passed_socket_is_used_and_what_waited_in_it_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_sigterm_it_accepts_for_the_minimum_and_finishes_what_was_begun() {
-    let leave = semaphore();
-    let gateway = holding(leave).await;
+    let (gateway, leave) = Gateway::holding().await;
     let (admin, listen) = (free_port(), free_port());
     let more = "shutdown: { min: 2s, max: 20s }";
     let mut sentinel = Sentinel::start(&config(admin, listen, gateway.address, more));
@@ -167,8 +167,7 @@ async fn after_sigterm_it_accepts_for_the_minimum_and_finishes_what_was_begun() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_sidecar_skips_the_minimum_because_its_application_is_gone() {
-    let leave = semaphore();
-    let gateway = holding(leave).await;
+    let (gateway, leave) = Gateway::holding().await;
     let (admin, listen) = (free_port(), free_port());
     let more = "shutdown: { min: 1h, max: 2h, native_sidecar: true }";
     let mut sentinel = Sentinel::start(&config(admin, listen, gateway.address, more));
@@ -183,7 +182,7 @@ async fn a_native_sidecar_skips_the_minimum_because_its_application_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_maximum_ends_what_never_ends_and_the_minimum_counts_into_it() {
-    let gateway = holding(semaphore()).await;
+    let (gateway, _leave) = Gateway::holding().await;
     let (admin, listen) = (free_port(), free_port());
     let more = "shutdown: { min: 500ms, max: 1s }";
     let mut sentinel = Sentinel::start(&config(admin, listen, gateway.address, more));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
 use super::wire::{Message, Reader};
 
@@ -28,10 +29,26 @@ pub struct Gateway {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Message>>>,
     connections: Arc<AtomicUsize>,
+    arrived: watch::Sender<usize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Gateway {
+    /// Starts one that answers a request for each permit it is given, and the permits.
+    pub async fn holding() -> (Self, Arc<Semaphore>) {
+        let leave = Arc::new(Semaphore::new(0));
+        let permits = Arc::clone(&leave);
+        let script: Script = Arc::new(move |_, _, mut stream| {
+            let leave = Arc::clone(&permits);
+            Box::pin(async move {
+                leave.acquire().await.ok()?.forget();
+                stream.write_all(json(200, "{}").as_bytes()).await.ok()?;
+                Some(stream)
+            })
+        });
+        (Self::scripted(None, script).await, leave)
+    }
+
     /// Starts one that answers every request with what `answer` makes of its number and content.
     pub async fn answering(
         tls: Option<Arc<rustls::ServerConfig>>,
@@ -65,8 +82,10 @@ impl Gateway {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
         let numbers = Arc::new(AtomicUsize::new(0));
+        let arrived = watch::Sender::new(0);
         let task = tokio::spawn({
             let (seen, connections) = (Arc::clone(&seen), Arc::clone(&connections));
+            let arrived = arrived.clone();
             async move {
                 let mut tasks = tokio::task::JoinSet::new();
                 while let Ok((stream, _)) = listener.accept().await {
@@ -77,6 +96,7 @@ impl Gateway {
                         Arc::clone(&script),
                         tls.clone(),
                     );
+                    let arrived = arrived.clone();
                     tasks.spawn(async move {
                         let _ = stream.set_nodelay(true);
                         let mut stream: Box<dyn Stream> = match tls {
@@ -89,6 +109,7 @@ impl Gateway {
                         let mut reader = Reader::default();
                         while let Some(message) = reader.message(&mut stream, false).await {
                             seen.lock().expect("the record").push(message.clone());
+                            arrived.send_modify(|count| *count += 1);
                             let number = numbers.fetch_add(1, Ordering::SeqCst);
                             match script(number, message, stream).await {
                                 Some(back) => stream = back,
@@ -103,8 +124,17 @@ impl Gateway {
             address,
             seen,
             connections,
+            arrived,
             task,
         }
+    }
+
+    /// Waits until it has read so many requests whole.
+    pub async fn received(&self, count: usize) {
+        let mut arrived = self.arrived.subscribe();
+        let enough = arrived.wait_for(|seen| *seen >= count);
+        let enough = tokio::time::timeout(std::time::Duration::from_secs(30), enough).await;
+        assert!(enough.is_ok(), "only {} of {count} requests arrived", self.seen().len());
     }
 
     /// The requests it has read whole, so far.
