@@ -36,7 +36,7 @@ use crate::telemetry::event::HeadRejected;
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{self, Metrics};
 use control::Control;
-use listeners::{Listeners, Open, OpenError};
+use listeners::{Listeners, Open, OpenError, Order};
 use liveness::Liveness;
 use service::State;
 
@@ -281,7 +281,7 @@ fn analytics(config: &Config, engine: &Engine) -> Option<Arc<Analytics>> {
 
 /// Serves the listeners that it is told to, until none is left and none will come.
 fn worker(
-    mut orders: mpsc::Receiver<Open>,
+    mut orders: mpsc::Receiver<Order>,
     connections: &Arc<Connections>,
     proxy: impl FnOnce() -> Proxy,
     metrics: Arc<Metrics>,
@@ -298,7 +298,6 @@ fn worker(
     local.block_on(&worker, async move {
         let beating = tokio::task::spawn_local(beating);
         let proxy = Rc::new(proxy());
-        proxy.prewarm();
         let answering = Rc::clone(&proxy);
         let handler = Rc::new(move |request, info| Rc::clone(&answering).handle(request, info));
         let mut serving = tokio::task::JoinSet::new();
@@ -306,7 +305,7 @@ fn worker(
         while open || !serving.is_empty() {
             tokio::select! {
                 order = orders.recv(), if open => match order {
-                    Some(order) => {
+                    Some(Order::Open(order)) => {
                         let settings = settings(&order, connections, &proxy, &metrics);
                         serving.spawn_local(listen::serve(
                             order.socket,
@@ -315,6 +314,7 @@ fn worker(
                             order.stopped,
                         ));
                     }
+                    Some(Order::Settle) => proxy.settle(),
                     None => open = false,
                 },
                 Some(ended) = serving.join_next(), if !serving.is_empty() => {

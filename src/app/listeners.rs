@@ -18,6 +18,16 @@ use crate::listen::{self, Connections, Shutdown, ShutdownHandle, Stop};
 /// Orders that may wait for a worker; more listeners than this are never opened at once.
 pub(super) const ORDERS: usize = 1024;
 
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Serve this.
+    Open(Open),
+    /// The configuration in force is another one: connections to gateways that are gone are of no use, and new gateways
+    /// may want some.
+    Settle,
+}
+
 /// A listener that a worker is to serve until its shutdown is told.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -60,7 +70,7 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct Inner {
     /// One a worker; none once the process stops.
-    workers: Vec<mpsc::Sender<Open>>,
+    workers: Vec<mpsc::Sender<Order>>,
     served: BTreeMap<SocketAddr, Served>,
     admission: Admission,
     /// Listeners that drain: they too end when the process must.
@@ -76,7 +86,7 @@ pub(super) struct Prepared {
 
 impl Listeners {
     /// Serves nothing yet.
-    pub(super) fn new(workers: Vec<mpsc::Sender<Open>>, admission: Admission) -> Self {
+    pub(super) fn new(workers: Vec<mpsc::Sender<Order>>, admission: Admission) -> Self {
         let connections = Connections::new(admission.connections);
         let inner = Inner {
             workers,
@@ -185,9 +195,12 @@ impl Listeners {
             inner.closing.retain(ShutdownHandle::is_wanted);
             inner.workers.clone()
         };
-        for (worker, order) in orders {
+        for worker in &workers {
+            let _ = worker.send(Order::Settle).await;
+        }
+        for (worker, open) in orders {
             if let Some(worker) = workers.get(worker) {
-                let _ = worker.send(order).await;
+                let _ = worker.send(Order::Open(open)).await;
             }
         }
         // Only now: a connection finds the new listener before the old one stops taking it.

@@ -42,6 +42,7 @@ mod planner;
 mod probe;
 mod route;
 mod source;
+mod struck;
 mod tokens;
 mod wire;
 
@@ -289,6 +290,11 @@ impl Desk {
     /// What all desks share.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// Closes the idle connections of gateways that are not known any more.
+    pub fn retain_connections(&self, known: impl Fn(&str) -> bool) {
+        self.wire.retain(known);
     }
 
     /// Starts the actor of a payment that is to be opened. It is in the map before the ledger hears of the payment, so

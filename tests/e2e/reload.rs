@@ -42,7 +42,7 @@ async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(20);
     while !is().await {
         assert!(Instant::now() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -291,4 +291,31 @@ async fn not_one_request_is_lost_while_reloading_every_ten_milliseconds() {
         gateway.connections()
     );
     assert_eq!(once(other, get("/v1/charges", "")).await.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_come_and_go_with_their_gateways() {
+    use tokio::io::AsyncReadExt as _;
+    let (admin, listen) = (free_port(), free_port());
+    let gateways = [
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    ];
+    let text = |number: usize| {
+        format!(
+            "listeners: {{ admin: '{admin}' }}
+gateways:
+  number-{number}: {{ dialect: stripe, endpoint: 'http://{}', allow_private: true, prewarm: 1 }}
+routes: [{{ name: checkout, listen: '{listen}', dialect: stripe, gateways: [number-{number}] }}]
+",
+            gateways[number].local_addr().unwrap()
+        )
+    };
+    let sentinel = Sentinel::start(&text(0));
+    let (mut old, _) = gateways[0].accept().await.unwrap();
+    std::fs::write(sentinel.config(), text(1)).unwrap();
+    assert_eq!(reload(admin).await["result"], "applied");
+    // What is new is warm before anybody asks, and what is gone keeps nothing.
+    let (_new, _) = gateways[1].accept().await.unwrap();
+    assert_eq!(old.read(&mut [0]).await.unwrap(), 0);
 }

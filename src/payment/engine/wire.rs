@@ -12,7 +12,7 @@ use crate::gateway::{Incoming, Outgoing};
 use crate::resilience::Deadline;
 use crate::telemetry::Metrics;
 use crate::upstream::exchange::{Connections, Limits};
-use crate::upstream::{Client, Evidence, Failure, Progress, Side};
+use crate::upstream::{Client, Evidence, Failure, Side};
 
 /// The largest answer that is read. Payment answers have some kilobytes.
 const ANSWER: usize = 4 * 1024 * 1024;
@@ -42,6 +42,11 @@ impl Wire {
         Self {
             client: Client::observed(metrics),
         }
+    }
+
+    /// Closes the idle connections of gateways that are not known any more.
+    pub(super) fn retain(&self, known: impl Fn(&str) -> bool) {
+        self.client.retain(known);
     }
 
     /// Sends one request once, and reads the whole answer. `timeout` is for all of it; `gate` has the last word before
@@ -98,15 +103,8 @@ impl Exchanged {
     fn never(note: &str, started: Instant) -> Self {
         Self {
             evidence: Evidence {
-                progress: Progress::Nothing,
-                bytes_sent: 0,
-                bytes_received: 0,
-                reused: false,
-                http2: false,
-                refused_by_peer: false,
-                status: None,
-                note: note.to_owned(),
                 took: started.elapsed(),
+                ..Evidence::nothing_sent(note.to_owned())
             },
             answer: None,
             failure: Some(Failure::Internal),
