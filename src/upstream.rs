@@ -146,6 +146,28 @@ pub enum Failure {
     Internal,
 }
 
+impl Failure {
+    /// The word in metrics, logs and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Pool => "pool",
+            Self::Connection => "connection",
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::Deadline => "deadline",
+            Self::RequestBody => "request_body",
+            Self::TooLarge => "too_large",
+            Self::EarlyAnswer => "early_answer",
+            Self::Unacknowledged => "unacknowledged",
+            Self::Withdrawn => "withdrawn",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// A failed exchange.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{failure:?} ({side:?}): {}", evidence.note)]

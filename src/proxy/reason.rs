@@ -36,22 +36,7 @@ impl Reason {
             Self::RequestBody => "request_body",
             Self::Overloaded => "overloaded",
             Self::CircuitOpen => "circuit_open",
-            Self::Upstream(failure, _) => match failure {
-                Failure::Dns => "dns",
-                Failure::Connect => "connect",
-                Failure::Tls => "tls",
-                Failure::Pool => "pool",
-                Failure::Connection => "connection",
-                Failure::HeaderTimeout => "header_timeout",
-                Failure::BodyTimeout => "body_timeout",
-                Failure::Deadline => "deadline",
-                Failure::RequestBody => "request_body",
-                Failure::TooLarge => "too_large",
-                Failure::EarlyAnswer => "early_answer",
-                Failure::Unacknowledged => "unacknowledged",
-                Failure::Withdrawn => "withdrawn",
-                Failure::Internal => "internal",
-            },
+            Self::Upstream(failure, _) => failure.name(),
             Self::Internal => "internal",
         }
     }
