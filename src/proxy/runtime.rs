@@ -61,6 +61,7 @@ impl Runtime {
             }
         }
         let config = Arc::new(config);
+        let faults = before.map_or_else(Arc::default, |before| Arc::clone(&before.faults));
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let name = route
@@ -98,7 +99,7 @@ impl Runtime {
                 ))
             });
             let payments = match config.ledger {
-                Some(_) => engine::Route::new(route, gateways, &metrics),
+                Some(_) => engine::Route::new(route, gateways, &metrics, &faults),
                 None => None,
             };
             routes.push(Arc::new(RouteState {
@@ -112,7 +113,6 @@ impl Runtime {
             }));
         }
         let table = Table::new(&config.routes, &config.listeners.shared);
-        let faults = before.map_or_else(Arc::default, |before| Arc::clone(&before.faults));
         Ok(Self {
             config,
             table,

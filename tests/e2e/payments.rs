@@ -6,3 +6,4 @@ mod failover;
 mod faults;
 mod follow_ups;
 mod square;
+mod struck;

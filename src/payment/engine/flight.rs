@@ -381,7 +381,7 @@ impl Desk {
             AttemptFinished {
                 at: &flight.at.metrics,
                 kind: flight.kind,
-                result: exchanged.failure.map_or("answered", phase),
+                result: exchanged.failure.map_or("answered", Failure::name),
                 took,
                 sent: match exchanged.evidence.sent() {
                     crate::upstream::Sent::No => "not_sent",
@@ -410,9 +410,7 @@ impl Desk {
         let (ledger, lease) = (&self.engine.ledger, flight.lease.as_ref());
         let gate = async || lease.is_none_or(|until| ledger.now() < until.get());
         let left = deadline.saturating_duration_since(Instant::now());
-        self.wire
-            .exchange(&flight.at.config, outgoing, left, flight.fresh, gate)
-            .await
+        self.exchange(&flight.at, outgoing, left, flight.fresh, gate).await
     }
 
     /// Sends what has to be answered before the request itself can be written.
@@ -488,25 +486,5 @@ enum Unsent {
 impl From<Refusal> for Unsent {
     fn from(refusal: Refusal) -> Self {
         Self::Because(refusal.label())
-    }
-}
-
-/// The word of a phase in metrics.
-fn phase(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Dns => "dns",
-        Failure::Connect => "connect",
-        Failure::Tls => "tls",
-        Failure::Pool => "pool",
-        Failure::Connection => "connection",
-        Failure::HeaderTimeout => "header_timeout",
-        Failure::BodyTimeout => "body_timeout",
-        Failure::Deadline => "deadline",
-        Failure::RequestBody => "request_body",
-        Failure::TooLarge => "too_large",
-        Failure::EarlyAnswer => "early_answer",
-        Failure::Unacknowledged => "unacknowledged",
-        Failure::Withdrawn => "withdrawn",
-        Failure::Internal => "internal",
     }
 }

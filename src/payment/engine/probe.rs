@@ -34,10 +34,7 @@ impl Desk {
         if let Some(transition) = permit.take_transition() {
             at.transition(&transition);
         }
-        let exchanged = self
-            .wire
-            .exchange(&at.config, outgoing, TIMEOUT, false, async || true)
-            .await;
+        let exchanged = self.exchange(at, outgoing, TIMEOUT, false, async || true).await;
         let took = exchanged.evidence.took;
         let (verdict, result) = match &exchanged.answer {
             Some(answer) => (Verdict::of_status(answer.status.as_u16()), "answered"),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::super::core::Wire as Trust;
 use crate::config::model::{self, Dialect, Failover, GatewayConfig, Mode};
 use crate::gateway::{self, Account, Capabilities, Gateway};
+use crate::resilience::Faults;
 use crate::resilience::breaker::{Breaker, Transition};
 use crate::telemetry::event::BreakerChanged;
 use crate::telemetry::{GatewayMetrics, RouteMetrics};
@@ -40,6 +41,10 @@ pub struct At {
     pub metrics: Arc<GatewayMetrics>,
     /// Whether the application speaks to this very account: its dialect, and the first of the route.
     pub native: bool,
+    /// The route's metrics.
+    pub route: Arc<RouteMetrics>,
+    /// What an operator wants to go wrong.
+    pub faults: Arc<Faults>,
 }
 
 impl std::fmt::Debug for At {
@@ -58,6 +63,7 @@ impl Route {
         config: &Arc<model::Route>,
         gateways: impl IntoIterator<Item = (Arc<GatewayConfig>, Arc<Breaker>)>,
         metrics: &Arc<RouteMetrics>,
+        faults: &Arc<Faults>,
     ) -> Option<Arc<Self>> {
         if config.failover.mode == Mode::Off {
             return None;
@@ -73,6 +79,8 @@ impl Route {
                     metrics: metrics.gateway(&gateway.name),
                     config: gateway,
                     breaker,
+                    route: Arc::clone(metrics),
+                    faults: Arc::clone(faults),
                 })
             })
             .collect();

@@ -2,6 +2,7 @@
 
 use crate::support::gateway::{Gateway, json};
 use crate::support::merchant::{Merchant, adyen_authorised, adyen_result, sale, stripe_decline, stripe_intent};
+use crate::support::metrics::{sum, until};
 use crate::support::sentinel::free_port;
 
 fn parsed(body: &str) -> serde_json::Value {
@@ -79,12 +80,14 @@ async fn the_same_key_with_another_request_is_refused_in_stripes_shape() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twins_coalesce_into_one_attempt() {
+    let (leave, left) = tokio::sync::watch::channel(false);
     let stripe = Gateway::scripted(
         None,
-        std::sync::Arc::new(|_, request, mut stream| {
+        std::sync::Arc::new(move |_, request, mut stream| {
+            let mut left = left.clone();
             Box::pin(async move {
                 use tokio::io::AsyncWriteExt;
-                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                left.wait_for(|leave| *leave).await.ok()?;
                 stream
                     .write_all(stripe_intent("succeeded", &request).as_bytes())
                     .await
@@ -96,7 +99,16 @@ async fn twins_coalesce_into_one_attempt() {
     .await;
     let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
     let merchant = Merchant::start(stripe.address, adyen.address, "");
-    let twins = futures_util::future::join_all((0..20).map(|_| merchant.pay("key-1"))).await;
+    let twins = futures_util::future::join_all((0..20).map(|_| merchant.pay("key-1")));
+    // The gateway answers once all of them are there.
+    let together = async {
+        until(merchant.admin, "all are in flight", |samples| {
+            sum(samples, "sentinel_inflight") == 20.0
+        })
+        .await;
+        leave.send_replace(true);
+    };
+    let (twins, ()) = tokio::join!(twins, together);
     for twin in &twins {
         assert_eq!(twin.status(), 200, "{}", twin.text());
         assert_eq!(parsed(&twin.text())["id"], "pi_3native");

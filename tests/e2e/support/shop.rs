@@ -100,6 +100,7 @@ impl Shop {
         };
         let config = format!(
             "listeners: {{ admin: {admin} }}
+admin: {{ faults: true }}
 ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
 gateways:
   stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }} }}
