@@ -68,9 +68,16 @@ impl Proxy {
         }
     }
 
-    /// Opens the connections that the configuration wants to be there before the first request.
-    pub fn prewarm(&self) {
-        for route in &self.runtime.load().routes {
+    /// Fits the connections to the configuration in force: those to gateways that are gone are closed, those that it
+    /// wants to be there before the first request are opened.
+    pub fn settle(&self) {
+        let runtime = self.runtime.load();
+        let known = |gateway: &str| runtime.config.gateways.contains_key(gateway);
+        self.client.retain(known);
+        if let Some(desk) = &self.desk {
+            desk.retain_connections(known);
+        }
+        for route in &runtime.routes {
             self.client.prewarm(&route.gateway);
         }
     }
@@ -199,6 +206,12 @@ impl Proxy {
             deadlines: &deadlines,
         };
         let method = Method::of(request.method().as_str());
+        let tried = |retries, arrival, retry_after| Attempt {
+            method,
+            arrival,
+            retries,
+            retry_after,
+        };
         let mut retries = 0;
         // A safe request without a body can be sent again whatever happened to it.
         let again = (method == Method::Safe && http_body::Body::is_end_stream(request.body()))
@@ -239,7 +252,8 @@ impl Proxy {
                     let outcome = way.send(request).await;
                     let at = Instant::now();
                     let took = at.duration_since(sent_at);
-                    account.waited(took);
+                    let waited = outcome.as_ref().ok().and_then(|(response, _)| response.body().waited());
+                    account.waited(waited.unwrap_or(took));
                     let kind = if retries == 0 { Kind::First } else { Kind::Retry };
                     Ended {
                         outcome,
@@ -256,14 +270,18 @@ impl Proxy {
                 Ok((response, _)) => {
                     let status = response.status().as_u16();
                     let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());
-                    if let Some(template) = repeat
-                        && let Ok(pause) = self.may_retry(&route, method, Arrival::Possible, retries, &deadline)
-                    {
-                        retries += 1;
-                        account.waited(pause);
-                        tokio::time::sleep(pause).await;
-                        next = Some(rebuild(template));
-                        continue;
+                    if let Some(template) = repeat {
+                        let tried = tried(retries, Arrival::Possible, retry_after(&response));
+                        match self.may_retry(&route, tried, &deadline) {
+                            Ok(pause) => {
+                                retries += 1;
+                                account.waited(pause);
+                                tokio::time::sleep(pause).await;
+                                next = Some(rebuild(template));
+                                continue;
+                            }
+                            Err(skip) => route.metrics.retry_skipped(skip.name()),
+                        }
                     }
                     route.protection.budget.deposit(ended_at);
                     account.answered(status, "forwarded");
@@ -288,7 +306,7 @@ impl Proxy {
                     _ => Skip::BodyGone.name(),
                 }),
                 Some(_) if error.side != Side::Upstream => {}
-                Some(request) => match self.may_retry(&route, method, arrival, retries, &deadline) {
+                Some(request) => match self.may_retry(&route, tried(retries, arrival, None), &deadline) {
                     Ok(pause) => {
                         retries += 1;
                         account.waited(pause);
@@ -306,19 +324,7 @@ impl Proxy {
         }
     }
 
-    fn may_retry(
-        &self,
-        route: &RouteState,
-        method: Method,
-        arrival: Arrival,
-        retries: u32,
-        deadline: &Deadline,
-    ) -> Result<Duration, Skip> {
-        let attempt = Attempt {
-            method,
-            arrival,
-            retries,
-        };
+    fn may_retry(&self, route: &RouteState, attempt: Attempt, deadline: &Deadline) -> Result<Duration, Skip> {
         retry::may_retry(
             &route.config.retry,
             attempt,

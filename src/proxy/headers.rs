@@ -95,7 +95,8 @@ impl Survey {
 
 /// Removes hop-by-hop fields, and any `Sentinel-*` field a gateway might have sent, from an answer's head.
 pub fn strip_response(headers: &mut HeaderMap) {
-    let drop = |name: &str| hop_by_hop(name) || name.starts_with("sentinel-");
+    // Trailer fields pass with the body, and HTTP/1.1 sends only those that its head names.
+    let drop = |name: &str| (hop_by_hop(name) && name != "trailer") || name.starts_with("sentinel-");
     let found = Survey::of(headers, drop);
     if found.drops {
         strip(headers, &found.nominated(headers), drop);

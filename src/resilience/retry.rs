@@ -64,17 +64,20 @@ pub enum Skip {
     BodyGone,
     /// The breaker opened meanwhile. Found by the caller.
     BreakerOpen,
+    /// The gateway asked for a longer pause than a waiting caller is kept: the answer goes back, and says how long.
+    RetryAfter,
 }
 
 impl Skip {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MayHaveExecuted,
         Self::Attempts,
         Self::Budget,
         Self::Deadline,
         Self::BodyGone,
         Self::BreakerOpen,
+        Self::RetryAfter,
     ];
 
     /// The word in labels and logs.
@@ -86,6 +89,7 @@ impl Skip {
             Self::Deadline => "deadline",
             Self::BodyGone => "body_gone",
             Self::BreakerOpen => "breaker_open",
+            Self::RetryAfter => "retry_after",
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct Attempt {
     pub arrival: Arrival,
     /// Retries made before: 0 after the first attempt.
     pub retries: u32,
+    /// How long the gateway asked to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// Whether to send again, and after what pause. Takes from the budget only when the answer is yes.
@@ -120,6 +126,10 @@ pub fn may_retry(
         Arrival::NeverStale if attempt.retries == 0 => Duration::ZERO,
         _ => backoff(attempt.retries, BACKOFF_BASE, BACKOFF_CAP, jitter),
     };
+    if attempt.retry_after.is_some_and(|asked| asked > BACKOFF_CAP) {
+        return Err(Skip::RetryAfter);
+    }
+    let pause = pause.max(attempt.retry_after.unwrap_or_default());
     if !deadline.allows(now, pause) {
         return Err(Skip::Deadline);
     }
@@ -159,7 +169,20 @@ mod tests {
             method,
             arrival,
             retries,
+            retry_after: None,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_asks_for_a_pause_is_not_asked_again_within_it() {
+        let (now, budget) = (Instant::now(), Budget::new(1.0, 1000.0, Instant::now()));
+        let asking = |seconds| Attempt {
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..attempt(Method::Safe, Arrival::Possible, 0)
+        };
+        let ask = |seconds| may_retry(&POLICY, asking(seconds), &budget, &Deadline::NEVER, now, 0.5);
+        assert_eq!(ask(1), Err(Skip::RetryAfter));
+        assert!(ask(0).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

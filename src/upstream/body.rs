@@ -20,6 +20,7 @@ pub struct Body<B> {
     lease: Option<Lease<B>>,
     idle: Duration,
     stall: Option<Pin<Box<Sleep>>>,
+    waited: Option<Duration>,
 }
 
 /// Why an answer broke off after its head.
@@ -34,15 +35,22 @@ pub enum BodyError {
 }
 
 impl<B> Body<B> {
-    pub(super) fn new(incoming: Incoming, lease: Lease<B>, idle: Duration) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Lease<B>, idle: Duration, waited: Option<Duration>) -> Self {
         let mut body = Self {
             incoming,
             lease: Some(lease),
             idle,
             stall: None,
+            waited,
         };
         body.settle();
         body
+    }
+
+    /// How long the gateway and the network were waited for up to the answer's head: for a connection, and from the
+    /// request's first bytes on the socket to the answer's. `None` where many requests share a connection.
+    pub fn waited(&self) -> Option<Duration> {
+        self.waited
     }
 
     fn settle(&mut self) {

@@ -124,10 +124,15 @@ where
         pools.get(gateway).map_or((0, 0, 0), |pool| pool.counts())
     }
 
-    /// Closes a gateway's idle connections; those in use end with their requests.
-    pub fn forget(&self, gateway: &str) {
-        let gone = self.inner.pools.borrow_mut().remove(gateway);
-        if let Some(pool) = gone {
+    /// Closes the idle connections of gateways that are not known any more; those in use end with their requests.
+    pub fn retain(&self, known: impl Fn(&str) -> bool) {
+        let gone = self
+            .inner
+            .pools
+            .borrow_mut()
+            .extract_if(|gateway, _| !known(gateway))
+            .collect::<Vec<_>>();
+        for (_, pool) in gone {
             pool.close();
         }
     }
@@ -184,6 +189,12 @@ where
         };
         let (http2, reused) = (lease.http2(), lease.reused);
         let (written, read) = (wire.written.get(), wire.read.get());
+        // What it took to have a new connection is the gateway's and the network's time.
+        let opening = match reused {
+            true => Duration::ZERO,
+            false => started.elapsed(),
+        };
+        wire.begin();
         let progress = Rc::new(BodyProgress::default());
         let (mut parts, body) = request.into_parts();
         let target = parts.uri.clone();
@@ -222,7 +233,8 @@ where
         match self.inner.alarms.until(wait.map(|wait| now + wait), exchange).await {
             Ok(Ok(response)) => {
                 let evidence = evidence(Some(response.status().as_u16()), false, false, String::new());
-                let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle));
+                let waited = wire.waited().filter(|_| !http2).map(|waited| opening + waited);
+                let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle, waited));
                 Ok((response, evidence))
             }
             Ok(Err(mut refused)) => {
@@ -237,6 +249,9 @@ where
                         Some(Box::new(Request::from_parts(parts, body.into_streaming()?)))
                     });
                 let error = refused.error();
+                if takes_leave(error) {
+                    lease.shun();
+                }
                 let (failure, side) = match progress.broken.get() {
                     true => (Failure::RequestBody, Side::Downstream),
                     false => (Failure::Connection, Side::Upstream),
@@ -451,15 +466,8 @@ fn patience<B>(pool: &Pool<B>, total: &Deadline, now: Instant) -> Duration {
 
 fn nothing_sent(started: Instant, note: String) -> Evidence {
     Evidence {
-        progress: Progress::Nothing,
-        bytes_sent: 0,
-        bytes_received: 0,
-        reused: false,
-        http2: false,
-        refused_by_peer: false,
-        status: None,
-        note,
         took: started.elapsed(),
+        ..Evidence::nothing_sent(note)
     }
 }
 
@@ -475,6 +483,19 @@ pub(super) fn refused_by_peer(error: &hyper::Error) -> bool {
         source = cause.source();
     }
     false
+}
+
+/// Whether a stream's error tells of the end of its connection, which hyper does not show while other streams are on it:
+/// everything but a reset of the stream itself.
+pub(super) fn takes_leave(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            return !error.is_reset();
+        }
+        source = cause.source();
+    }
+    true
 }
 
 /// What `Host` says: the configured host, with the port where it is not the scheme's own (RFC 9110 7.2).

@@ -30,7 +30,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{prepare, refused_by_peer};
+use super::client::{prepare, refused_by_peer, takes_leave};
 use super::connect::ConnectError;
 use super::gate::{Gate, Guard};
 use super::hold::Pieces;
@@ -219,6 +219,9 @@ where
         let response = match result {
             Some(Ok(response)) => response,
             Some(Err(refused)) => {
+                if takes_leave(refused.error()) {
+                    lease.shun();
+                }
                 run.refused_by_peer = refused_by_peer(refused.error());
                 return Err(run.failed(Failure::Connection, refused.error()));
             }

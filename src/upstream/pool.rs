@@ -187,6 +187,13 @@ impl<B> Lease<B> {
         matches!(self.channel, Some(Channel::Stream(_)))
     }
 
+    /// Nobody else is to get on this HTTP/2 connection; who is on it stays.
+    pub(super) fn shun(&self) {
+        if let Some(Channel::Stream(mine)) = &self.channel {
+            self.pool.shared.borrow_mut().retain(|shared| !Rc::ptr_eq(shared, mine));
+        }
+    }
+
     /// The channel goes back: the exchange on it is complete.
     pub(super) fn give_back(mut self) {
         let Some(channel) = self.channel.take() else { return };

@@ -45,6 +45,9 @@ pub(super) struct Wire {
     pub(super) written: Cell<u64>,
     /// Plaintext bytes read since it was opened.
     pub(super) read: Cell<u64>,
+    /// When the first bytes of the request in hand were taken, and when the first after that came.
+    wrote: Cell<Option<Instant>>,
+    heard: Cell<Option<Instant>>,
     addresses: Option<(SocketAddr, SocketAddr)>,
     /// Whether a commit byte is held; kept apart from `hold` because every write of every request asks.
     holding: Cell<bool>,
@@ -59,6 +62,8 @@ impl Wire {
             stream: RefCell::new(stream),
             written: Cell::new(0),
             read: Cell::new(0),
+            wrote: Cell::new(None),
+            heard: Cell::new(None),
             addresses,
             holding: Cell::new(false),
             hold: RefCell::default(),
@@ -68,6 +73,17 @@ impl Wire {
     /// Both ends of the connection, this one first.
     pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.addresses
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.wrote.set(None);
+        self.heard.set(None);
+    }
+
+    /// How long nobody but the gateway and the network could do anything, on a connection of one request at a time.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        Some(self.heard.get()?.saturating_duration_since(self.wrote.get()?))
     }
 
     /// From now on the last byte of the next request waits at the gate.
@@ -151,6 +167,9 @@ impl Wire {
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(length)) = result {
             self.written.set(self.written.get() + *length as u64);
+            if self.wrote.get().is_none() {
+                self.wrote.set(Some(Instant::now()));
+            }
         }
     }
 }
@@ -174,6 +193,9 @@ impl AsyncRead for Transport {
         let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf);
         let read = (buf.filled().len() - before) as u64;
         self.0.read.set(self.0.read.get() + read);
+        if read > 0 && self.0.heard.get().is_none() {
+            self.0.heard.set(Some(Instant::now()));
+        }
         result
     }
 }
