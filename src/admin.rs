@@ -7,7 +7,6 @@
 pub mod api;
 mod faults;
 mod serve;
-
 mod tap;
 
 use std::sync::Arc;
@@ -28,6 +27,7 @@ use tokio::time::Instant;
 use crate::app::control::{BreakerCommand, Control};
 use crate::app::liveness;
 use crate::config::model::Listen;
+use crate::telemetry::openmetrics;
 
 /// Serves until it is told to stop (by a value, or by the end of the sender); what was begun is then finished.
 pub async fn serve(listener: TcpListener, control: Arc<Control>, stop: tokio::sync::oneshot::Receiver<()>) {
@@ -206,12 +206,13 @@ async fn ready(State(control): State<Arc<Control>>) -> Response {
     }
 }
 
-async fn metrics(State(control): State<Arc<Control>>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        control.scrape(),
-    )
-        .into_response()
+async fn metrics(State(control): State<Arc<Control>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, text) = match accept.is_some_and(openmetrics::wanted) {
+        true => (openmetrics::TYPE, openmetrics::from_text(&control.scrape())),
+        false => ("text/plain; version=0.0.4; charset=utf-8", control.scrape()),
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn config(State(control): State<Arc<Control>>) -> Json<Value> {

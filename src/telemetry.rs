@@ -13,6 +13,7 @@ pub mod families;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+pub mod openmetrics;
 pub mod otlp;
 mod process;
 pub mod route;

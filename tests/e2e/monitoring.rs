@@ -229,7 +229,7 @@ fn the_scrape_configurations_fit_the_sidecar_and_its_manifests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scraper_that_prefers_openmetrics_is_told_honestly_that_it_gets_text() {
+async fn a_scraper_gets_the_format_that_it_prefers_and_is_told_which() {
     let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
     let (admin, listen) = (free_port(), free_port());
     let _sentinel = Sentinel::start(&format!(
@@ -241,8 +241,18 @@ routes:
 ",
         gateway.address
     ));
+    assert_eq!(once(listen, get("/v1/balance", "")).await.status(), 200);
     let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5\r\n";
-    let answer = once(admin, get("/metrics", accept)).await;
+    let open = once(admin, get("/metrics", accept)).await;
+    assert_eq!(
+        open.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = open.text();
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    assert!(text.contains("\n# TYPE sentinel_requests counter\n"), "{text}");
+    assert!(text.contains("\nsentinel_requests_total{"), "{text}");
+    let answer = once(admin, get("/metrics", "Accept: text/plain\r\n")).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(
         answer.header("content-type"),
