@@ -2,6 +2,7 @@
 
 mod faults;
 mod hedging;
+mod outage;
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,6 @@
 //! What every test of the whole binary needs: the binary itself, certificates, scripted gateways, and raw clients.
 
+pub mod frames;
 pub mod gateway;
 pub mod merchant;
 pub mod metrics;

@@ -3,6 +3,8 @@
 //! Most tests drive the library's own client as a worker does, where they need to see its connections; the protocol is
 //! also seen through the whole binary.
 
+mod silence;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -141,7 +143,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
     let limit = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(tokio::time::Instant::now() < limit, "it never came");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -372,7 +374,9 @@ async fn a_connection_is_retired_at_its_age() {
         let client = Worker::new();
         let gateway = configure(server.address, &authority, "pool: { max_age: 50ms }");
         call(&client, &gateway).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(80)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(80)).await;
+        tokio::time::resume();
         call(&client, &gateway).await.unwrap();
         assert_eq!(server.connections(), 2);
     })

@@ -50,7 +50,7 @@ async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !done().await {
         assert!(Instant::now() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
 }
 

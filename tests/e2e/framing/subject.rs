@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use sentinel::listen::bind::Bound;
 use sentinel::listen::{self, ConnectionInfo, Connections, Event, RequestBody, Settings, ShutdownHandle, Stop};
+use tokio::sync::watch;
 
 use super::Subject;
 
@@ -19,6 +20,7 @@ type Seen = Arc<Mutex<HashMap<SocketAddr, Vec<String>>>>;
 pub struct Recorder {
     address: SocketAddr,
     seen: Seen,
+    go: watch::Sender<bool>,
     pub events: Arc<Mutex<Vec<Event>>>,
     pub handle: ShutdownHandle,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -43,6 +45,8 @@ impl Recorder {
         let seen = Seen::default();
         let events = Arc::new(Mutex::new(Vec::new()));
         let (record, told) = (seen.clone(), events.clone());
+        let go = watch::Sender::new(false);
+        let going = go.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -52,7 +56,7 @@ impl Recorder {
             let mut settings = Settings::new(Connections::new(limit));
             settings.observe = Rc::new(move |event| told.lock().unwrap().push(event));
             change(&mut settings);
-            let handler = Rc::new(move |request, info| answer(request, info, record.clone()));
+            let handler = Rc::new(move |request, info| answer(request, info, record.clone(), going.clone()));
             local
                 .block_on(&runtime, listen::serve(bound, Rc::new(settings), handler, shutdown))
                 .unwrap();
@@ -60,6 +64,7 @@ impl Recorder {
         Self {
             address,
             seen,
+            go,
             events,
             handle,
             thread: Some(thread),
@@ -73,12 +78,7 @@ impl Recorder {
 
     /// Lets `/wait` answer.
     pub fn release(&self) {
-        self.seen
-            .lock()
-            .unwrap()
-            .entry(self.address)
-            .or_default()
-            .push("/go".to_owned());
+        self.go.send_replace(true);
     }
 
     /// How many requests were seen, over all clients.
@@ -109,8 +109,13 @@ impl Drop for Recorder {
     }
 }
 
-/// Records the request and answers. `/close` closes after the answer, `/wait` waits until the client sent `/go`.
-async fn answer(request: Request<RequestBody>, info: ConnectionInfo, seen: Seen) -> Response<Full<Bytes>> {
+/// Records the request and answers. `/close` closes after the answer, `/wait` waits until a client has sent `/go`.
+async fn answer(
+    request: Request<RequestBody>,
+    info: ConnectionInfo,
+    seen: Seen,
+    go: watch::Sender<bool>,
+) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let target = parts
         .uri
@@ -119,10 +124,10 @@ async fn answer(request: Request<RequestBody>, info: ConnectionInfo, seen: Seen)
     if target == "/close" {
         info.close_after_answer();
     }
-    if target == "/wait" {
-        while !seen.lock().unwrap().values().flatten().any(|line| line.contains("/go")) {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
+    match target.as_str() {
+        "/go" => drop(go.send_replace(true)),
+        "/wait" => drop(go.subscribe().wait_for(|go| *go).await),
+        _ => {}
     }
     let body = body.collect().await;
     let broken = body.is_err();
