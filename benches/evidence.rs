@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
 
+#[path = "rig/gateway.rs"]
+mod gateway;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::PrivateKeyDer;
 use sentinel::config::model::GatewayConfig;
 use sentinel::resilience::Deadline;
 use sentinel::upstream::exchange::{Connections, Limits};
 use sentinel::upstream::{Client, Deadlines};
 use tokio::time::Instant;
 
+use gateway::ANSWER;
+
 const FORM: &[u8] = &[b'a'; 300];
-const ANSWER: &[u8] = &[b'{'; 1500];
 
 /// How a call is made.
 #[derive(Clone, Copy)]
@@ -36,7 +37,7 @@ enum Way {
 fn main() {
     let (rounds, calls) = (option("--rounds", 5), option("--calls", 2000));
     let dir = tempfile::tempdir().unwrap();
-    let (address, ca) = gateway(dir.path());
+    let (address, ca) = gateway::start(dir.path(), Duration::ZERO);
     println!("| call | p50 us | p99 us | processor us | round trips |");
     println!("|---|---|---|---|---|");
     for (protocol, ways) in [
@@ -124,7 +125,7 @@ fn measure(gateway: &Arc<GatewayConfig>, way: Way, calls: usize) -> (f64, f64, f
 
 /// Waits until an unused connection lies ready.
 async fn prepare(client: &Client<Full<Bytes>>, gateway: &Arc<GatewayConfig>) {
-    client.forget(&gateway.name);
+    client.retain(|_| false);
     client.prewarm(gateway);
     while client.connections(&gateway.name).0 == 0 {
         tokio::task::yield_now().await;
@@ -180,63 +181,6 @@ fn configure(address: SocketAddr, ca: &Path, protocol: &str, way: Way) -> Arc<Ga
     );
     let config = sentinel::config::load::parse(Path::new("bench.yaml"), &yaml).expect("a configuration");
     Arc::clone(&config.gateways["stripe"])
-}
-
-/// Starts a gateway that answers every request at once.
-fn gateway(dir: &Path) -> (SocketAddr, std::path::PathBuf) {
-    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let ca = dir.join("ca.pem");
-    std::fs::write(&ca, certified.cert.pem()).unwrap();
-    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-                        let _ = request.into_body().collect().await?;
-                        Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from_static(ANSWER))))
-                    });
-                    let io = TokioIo::new(stream);
-                    let _ = match http2 {
-                        true => {
-                            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                            builder.serve_connection(io, service).await
-                        }
-                        false => {
-                            hyper::server::conn::http1::Builder::new()
-                                .serve_connection(io, service)
-                                .await
-                        }
-                    };
-                });
-            }
-        });
-    });
-    (address, ca)
 }
 
 /// Processor time of this thread.

@@ -1,0 +1,200 @@
+//! What Sentinel says of its own part against what is measured outside, and the first request after it is ready.
+//!
+//! `cargo bench --bench overhead`; options: `--rate N` (requests a second, 500), `--seconds N` (of each measurement, 10),
+//! `--starts N` (20). A POST of 300 bytes is answered with 1.5 KB over TLS by a gateway on another thread, straight and
+//! through the real binary in turn, so that drift strikes both. The program fails when a first request takes more than
+//! 5 ms longer than those after it.
+
+#![allow(
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    dead_code,
+    reason = "a measuring program: real time, and any failure ends it"
+)]
+
+#[path = "rig/gateway.rs"]
+mod gateway;
+#[path = "rig/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use process::{Sentinel, free_port};
+
+/// The longest that a first request may take beyond the usual.
+const STALL: Duration = Duration::from_millis(5);
+
+/// How far metric and outside may be apart.
+const AGREES: f64 = 0.2;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let option = |name: &str, default: f64| -> f64 {
+        args.iter()
+            .position(|arg| arg == name)
+            .map_or(default, |at| args[at + 1].parse().expect("a number"))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (address, ca) = gateway::start(dir.path(), Duration::ZERO);
+    let quick = first(address, &ca, option("--starts", 20.0) as usize);
+    overhead(address, &ca, option("--rate", 500.0), option("--seconds", 10.0));
+    if !quick {
+        std::process::exit(1);
+    }
+}
+
+fn config(admin: SocketAddr, listen: SocketAddr, gateway: SocketAddr, ca: &Path, more: &str) -> String {
+    format!(
+        "listeners: {{ admin: '{admin}' }}
+log: {{ level: error }}
+gateways:
+  stripe: {{ dialect: stripe, endpoint: 'https://localhost:{}', addresses: ['{gateway}'], allow_private: true, roots: '{}'{more} }}
+routes:
+  - {{ name: checkout, listen: '{listen}', dialect: stripe, gateways: [stripe], breaker: {{ consecutive: 0, min_calls: 100000 }} }}
+",
+        gateway.port(),
+        ca.display()
+    )
+}
+
+fn request() -> Vec<u8> {
+    let body = "a".repeat(300);
+    format!("POST /v1/charges HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk_test_bench\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 300\r\n\r\n{body}").into_bytes()
+}
+
+/// One exchange on a kept connection, in seconds.
+fn exchange(stream: &mut (impl Read + Write), request: &[u8], buffer: &mut Vec<u8>) -> f64 {
+    let began = Instant::now();
+    stream.write_all(request).unwrap();
+    buffer.clear();
+    let mut chunk = [0; 4096];
+    while !whole(buffer) {
+        let read = stream.read(&mut chunk).unwrap();
+        assert!(read > 0, "an answer broke off");
+        buffer.extend_from_slice(&chunk[..read]);
+    }
+    assert!(
+        buffer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(buffer)
+    );
+    began.elapsed().as_secs_f64()
+}
+
+fn whole(answer: &[u8]) -> bool {
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
+    head.is_some_and(|head| answer.len() >= head + 4 + gateway::ANSWER.len())
+}
+
+/// The first request of a process that has just said that it is ready, against the hundred after it.
+fn first(gateway: SocketAddr, ca: &Path, starts: usize) -> bool {
+    println!(
+        "| first request after ready | median, ms | most, ms | the next ones, median, ms | most beyond them, ms |"
+    );
+    println!("|---|---|---|---|---|");
+    let mut good = true;
+    for (name, more) in [("a new connection to the gateway", ""), ("prewarm: 1", ", prewarm: 1")] {
+        let (mut firsts, mut usual) = (Vec::new(), Vec::new());
+        for _ in 0..starts {
+            let (admin, listen) = (free_port(), free_port());
+            let sentinel = Sentinel::start(&config(admin, listen, gateway, ca, more), admin);
+            let (request, mut buffer) = (request(), Vec::new());
+            let mut stream = TcpStream::connect(listen).unwrap();
+            stream.set_nodelay(true).unwrap();
+            firsts.push(exchange(&mut stream, &request, &mut buffer));
+            usual.extend((0..100).map(|_| exchange(&mut stream, &request, &mut buffer)));
+            assert!(sentinel.stop());
+        }
+        firsts.sort_by(f64::total_cmp);
+        usual.sort_by(f64::total_cmp);
+        let (median, most) = (firsts[starts / 2], firsts[starts - 1]);
+        let usual = usual[usual.len() / 2];
+        let within = most - usual <= STALL.as_secs_f64();
+        good &= within;
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} | {:.2}{} |",
+            median * 1e3,
+            most * 1e3,
+            usual * 1e3,
+            (most - usual) * 1e3,
+            if within { "" } else { " MISSED" }
+        );
+    }
+    println!();
+    good
+}
+
+/// The same requests straight and through Sentinel, in turn; and what Sentinel's own metric says of them.
+fn overhead(gateway: SocketAddr, ca: &Path, rate: f64, seconds: f64) {
+    let (admin, listen) = (free_port(), free_port());
+    let sentinel = Sentinel::start(&config(admin, listen, gateway, ca, ""), admin);
+    let mut through = TcpStream::connect(listen).unwrap();
+    through.set_nodelay(true).unwrap();
+    let mut straight = straight(gateway, ca);
+    let (request, mut buffer) = (request(), Vec::new());
+    for _ in 0..500 {
+        exchange(&mut through, &request, &mut buffer);
+        exchange(&mut straight, &request, &mut buffer);
+    }
+    let before = (sentinel.scrape(), sentinel.usage().processor);
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let started = Instant::now();
+    for number in 0.. {
+        let due = started + Duration::from_secs_f64(f64::from(number) / rate);
+        if due >= started + Duration::from_secs_f64(seconds) {
+            break;
+        }
+        if let Some(wait) = due.checked_duration_since(Instant::now()) {
+            std::thread::sleep(wait);
+        }
+        with.push(exchange(&mut through, &request, &mut buffer));
+        without.push(exchange(&mut straight, &request, &mut buffer));
+    }
+    let after = (sentinel.scrape(), sentinel.usage().processor);
+    let more = |name: &str| after.0.sum(name, &[]) - before.0.sum(name, &[]);
+    let count = more("sentinel_overhead_seconds_count");
+    assert_eq!(count as usize, with.len(), "each request is counted once");
+    let said = more("sentinel_overhead_seconds_sum") / count * 1e6;
+    let processor = (after.1 - before.1) / count * 1e6;
+    // Means, because the metric's sum is one; without the slowest hundredth of the pairs, which the machine makes.
+    let mut differences: Vec<f64> = with
+        .iter()
+        .zip(&without)
+        .map(|(with, without)| with - without)
+        .collect();
+    differences.sort_by(f64::total_cmp);
+    let kept = &differences[differences.len() / 100..differences.len() - differences.len() / 100];
+    let outside = kept.iter().sum::<f64>() / kept.len() as f64 * 1e6;
+    println!("| overhead, us a request, {rate}/s, {seconds} s | |\n|---|---|");
+    println!("| Sentinel's metric | {said:.1} |");
+    println!("| the difference outside | {outside:.1} |");
+    println!("| processor time of the process | {processor:.1} |");
+    let apart = (said / outside - 1.0) * 100.0;
+    let verdict = if apart.abs() <= AGREES * 100.0 { "met" } else { "MISSED" };
+    println!("\nThe metric is {apart:+.0} % of the difference; the bar is 20 %: {verdict}");
+}
+
+/// A connection to the gateway itself.
+fn straight(gateway: SocketAddr, ca: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(rustls::pki_types::CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connection = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let stream = TcpStream::connect(gateway).unwrap();
+    stream.set_nodelay(true).unwrap();
+    rustls::StreamOwned::new(connection, stream)
+}
