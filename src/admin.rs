@@ -6,6 +6,7 @@
 
 pub mod api;
 mod faults;
+mod payments;
 mod serve;
 mod tap;
 
@@ -59,6 +60,9 @@ fn router(control: Arc<Control>) -> Router {
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .route("/breakers/{route}/{gateway}/{command}", post(breaker))
+        .route("/payments", get(payments::list))
+        .route("/payments/{id}", get(payments::show))
+        .route("/payments/{id}/resolve", post(payments::resolve))
         .route("/faults", get(faults::list).post(faults::add).delete(faults::clear))
         .route("/faults/{id}", delete(faults::remove));
     // Probes stand outside the limits: a busy admin listener is no reason to restart a sidecar.

@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod env;
 pub mod operator;
+pub mod payments;
 pub mod sandbox;
 pub mod tap;
 pub mod top;
@@ -42,6 +43,8 @@ enum Command {
     Top(top::Args),
     /// Show requests as they pass, without their secrets.
     Tap(tap::Args),
+    /// Look into payments, and say what became of one that Sentinel cannot bring to its end.
+    Payments(payments::Args),
     /// Print the lines that point an official SDK at this sidecar.
     Env(env::Args),
     /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
@@ -100,6 +103,13 @@ pub fn main() -> ExitCode {
         Command::Health { admin } => health(admin),
         Command::Top(args) => answer(top::run(&args)),
         Command::Tap(args) => answer(tap::run(&args)),
+        Command::Payments(args) => match payments::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("sentinel: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Env(args) => match env::run(&args) {
             Ok(text) => {
                 print!("{text}");

@@ -246,6 +246,7 @@ fn describe(line: &mut Told, record: &Record, state: &State) {
                 Proof::NoEffect => "it took nothing and never will",
                 Proof::Released => "it is proven given back",
                 Proof::Won => "it has the payment after all",
+                Proof::Vouched => "a person vouches for it",
             };
             (
                 Tone::Good,
@@ -283,6 +284,9 @@ fn describe(line: &mut Told, record: &Record, state: &State) {
                     format!("A person closed it: attempt {n} at {} has the payment.", name(*n))
                 }
                 Resolution::Failed => "A person closed it: no effect is left anywhere.".to_owned(),
+                Resolution::Released { n } => {
+                    format!("A person gave back what attempt {n} at {} had taken.", name(*n))
+                }
                 Resolution::Continue => "A person told Sentinel to go on looking.".to_owned(),
             };
             (Tone::Plain, says)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -66,6 +66,20 @@ impl Access {
     /// # Errors
     /// When nobody is there, or the status is no success.
     pub async fn get(&self, path: &str) -> Result<Response<Incoming>, AccessError> {
+        self.ask(Request::get(path), Bytes::new()).await
+    }
+
+    /// Sends JSON, and gives the whole answer as text.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<String, AccessError> {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        let answer = self.ask(request, Bytes::from(body.to_string())).await?;
+        self.whole(answer).await
+    }
+
+    async fn ask(&self, request: http::request::Builder, body: Bytes) -> Result<Response<Incoming>, AccessError> {
         let ask = async {
             let stream = TcpStream::connect(self.admin)
                 .await
@@ -74,13 +88,11 @@ impl Access {
                 .await
                 .map_err(|error| self.unreachable(error))?;
             tokio::spawn(connection);
-            let mut request = Request::get(path).header(header::HOST, "localhost");
+            let mut request = request.header(header::HOST, "localhost");
             if let Some(token) = &self.token {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            let request = request
-                .body(Empty::<Bytes>::new())
-                .map_err(|error| self.unreachable(error))?;
+            let request = request.body(Full::new(body)).map_err(|error| self.unreachable(error))?;
             sender
                 .send_request(request)
                 .await

@@ -12,6 +12,7 @@ mod apply;
 mod chain;
 mod checkpoint;
 mod codec;
+pub mod file;
 mod read;
 mod schema;
 mod start;

@@ -66,6 +66,7 @@ pub mod keys;
 pub mod lattice;
 pub mod plan;
 pub mod record;
+pub mod resolution;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,7 @@ pub use keys::Key;
 pub use lattice::Knowledge;
 pub use plan::{Intent, KeyKind, Plan, PlannedGateway, Policy, Undelivered};
 pub use record::{Decision, Failure, Ground, Hold, Record};
+pub use resolution::Objection;
 pub use state::{Attempt, Cause, Here, Ids, Obligation, Phase, Proof, State, Why};
 
 /// Takes one event in, and says what follows.

@@ -56,10 +56,11 @@ use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::core::{State, What};
+use super::core::{Objection, State, What};
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 pub use answer::Told;
+pub use dossier::{NAME as DOSSIER, declines};
 pub use entry::{Asked, Handled};
 pub use route::{At, Route};
 pub use wire::Wire;
@@ -116,6 +117,10 @@ pub enum Delivered {
     Taken(Box<State>),
     /// The payment was not found, or is only a tombstone.
     Unknown,
+    /// A person's word that evidence contradicts. Nothing was recorded.
+    Refused(Objection),
+    /// Somebody else moved the payment at the same moment. The event was not taken in; look again.
+    Moved,
     /// Another process works on the payment; it has to be asked.
     Elsewhere,
     /// The ledger could not be used. The event was not taken in; try again.

@@ -77,8 +77,8 @@ async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Re
                 continue;
             }
             next.due = match attend(engine, payment).await {
-                Delivered::Unavailable => Instant::now() + TROUBLE,
-                Delivered::Taken(_) | Delivered::Unknown | Delivered::Elsewhere => {
+                Delivered::Unavailable | Delivered::Moved => Instant::now() + TROUBLE,
+                Delivered::Taken(_) | Delivered::Refused(_) | Delivered::Unknown | Delivered::Elsewhere => {
                     let due = Instant::now() + next.pause;
                     next.pause = (next.pause * 2).min(PAUSE.1);
                     due

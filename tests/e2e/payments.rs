@@ -5,5 +5,6 @@ mod dialects;
 mod failover;
 mod faults;
 mod follow_ups;
+mod operators;
 mod square;
 mod struck;

@@ -289,3 +289,15 @@ fn identify(connection: &Connection, keys: &Keys, hold: &Hold) -> Result<Uuid, S
         )),
     }
 }
+
+/// Whether a ledger was made with this key. Only reads.
+pub(super) fn same_key(connection: &Connection, keys: &Keys) -> Result<(), StartError> {
+    let check: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'key_check'", [], |row| row.get(0))
+        .optional()?;
+    match check {
+        Some(check) if check == keys.check_value() => Ok(()),
+        Some(_) => Err(StartError::WrongKey),
+        None => Err(StartError::Damaged("its key check value is gone".to_owned())),
+    }
+}

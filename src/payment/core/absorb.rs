@@ -1,6 +1,6 @@
 //! Taking events in: what happened becomes records, nothing is decided yet.
 
-use super::event::{Action, Finding, Resolution, Verdict, What};
+use super::event::{Action, Finding, Verdict, What};
 use super::keys::Key;
 use super::plan::{KeyKind, Undelivered};
 use super::record::{Decision, Ground, Hold, Record};
@@ -337,32 +337,5 @@ impl Turn {
         if self.s.phase == Phase::Licensed {
             self.fail();
         }
-    }
-
-    fn resolve(&mut self, operator: String, reason: String, resolution: Resolution) -> bool {
-        if self.s.phase == Phase::New || self.s.closed {
-            return false;
-        }
-        if let Resolution::Succeeded { n } = resolution
-            && !self.s.attempt(n).is_some_and(|attempt| attempt.why == Why::Pay)
-        {
-            return false;
-        }
-        self.record(Record::ManualResolved {
-            operator,
-            reason,
-            resolution,
-        });
-        match resolution {
-            Resolution::Succeeded { n } => self.seal(Verdict::Succeeded { n }),
-            Resolution::Failed => {
-                self.seal(Verdict::Failed {
-                    n: None,
-                    why: super::record::Failure::Operator,
-                });
-            }
-            Resolution::Continue => return true,
-        }
-        false
     }
 }

@@ -43,7 +43,13 @@ impl Turn {
     }
 
     fn once(&mut self) {
-        if self.s.closed || matches!(self.s.phase, Phase::New | Phase::Manual) {
+        if matches!(self.s.phase, Phase::New | Phase::Manual) {
+            return;
+        }
+        if self.s.closed {
+            if let Some(hold) = self.disproved() {
+                self.hold(hold);
+            }
             return;
         }
         if let Some(hold) = self.s.conflict() {
@@ -54,6 +60,10 @@ impl Turn {
             // "Failed" is only said with proof, so an effect now means that somebody's guarantee was wrong.
             if let Some(n) = self.s.dangerous() {
                 return self.hold(Hold::Unexplained { n });
+            }
+            // A person had it, and nothing is left of what was held against it.
+            if let (false, Some(Verdict::Failed { n, why })) = (failed, self.s.told) {
+                self.decide(Decision::Failed { n, why });
             }
         } else {
             self.choose();

@@ -185,6 +185,11 @@ pub enum Resolution {
     },
     /// No effect is left anywhere.
     Failed,
+    /// The effect of this attempt was voided or refunded at its gateway, by hand. The machine goes on.
+    Released {
+        /// Which attempt.
+        n: u16,
+    },
     /// The machine goes on.
     Continue,
 }

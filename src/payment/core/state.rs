@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Resolution, Verdict};
+use super::event::Verdict;
 use super::keys::Key;
 use super::lattice::Knowledge;
 use super::plan::{Intent, Plan, PlannedGateway};
@@ -267,6 +267,8 @@ pub enum Proof {
     Released,
     /// It is the winner: there is nothing to release any more.
     Won,
+    /// A person vouches for it.
+    Vouched,
 }
 
 /// A follow-up that the application asked for.
@@ -336,7 +338,7 @@ impl State {
         self.attempts.get(usize::from(n).checked_sub(1)?)
     }
 
-    fn attempt_mut(&mut self, n: u16) -> Option<&mut Attempt> {
+    pub(super) fn attempt_mut(&mut self, n: u16) -> Option<&mut Attempt> {
         self.attempts.get_mut(usize::from(n).checked_sub(1)?)
     }
 
@@ -479,7 +481,10 @@ impl State {
             }
             Record::Abandoned => self.abandoned = true,
             Record::LeaseTaken { epoch, .. } => self.epoch = *epoch,
-            Record::ManualHold { .. } => self.phase = Phase::Manual,
+            Record::ManualHold { .. } => {
+                self.phase = Phase::Manual;
+                self.closed = false;
+            }
             Record::ManualResolved { resolution, .. } => self.resolve(*resolution),
         }
     }
@@ -493,28 +498,6 @@ impl State {
             Decision::Parked => self.parked = true,
             Decision::Resumed => self.parked = false,
             Decision::Entered(phase) => self.phase = *phase,
-        }
-    }
-
-    fn resolve(&mut self, resolution: Resolution) {
-        match resolution {
-            Resolution::Succeeded { n } => {
-                self.winner = Some(n);
-                self.phase = Phase::Succeeded { n };
-                self.closed = true;
-            }
-            Resolution::Failed => {
-                self.phase = Phase::Failed {
-                    n: None,
-                    why: Failure::Operator,
-                };
-                self.closed = true;
-            }
-            // The next step finds the right phase again from what is known.
-            Resolution::Continue => {
-                let of = self.pays().next_back().map_or(0, |(n, _)| n);
-                self.phase = Phase::InDoubt { of };
-            }
         }
     }
 

@@ -228,11 +228,7 @@ impl Turn {
 
     /// Whether anything that ends an effect was ever sent against `target` and is not proven to have done nothing.
     pub(super) fn attacked(&self, target: u16) -> bool {
-        self.s.attempts.iter().any(|attempt| {
-            attempt.of == Some(target)
-                && (attempt.leg == Leg::Void || (attempt.leg == Leg::Refund && attempt.why == Why::Release))
-                && !attempt.known.no_effect()
-        })
+        self.s.ended(target)
     }
 
     /// Whether a fence against `target` was concluded, and with it what a fence can do about it.

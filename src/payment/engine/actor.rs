@@ -274,6 +274,11 @@ impl Actor {
                 let _ = reply.send(Delivered::Taken(Box::new(self.state.clone())));
                 Ok(())
             }
+            Message::Event(what, reply) if matches!(*what, What::Resolve { .. }) => {
+                let (delivered, done) = self.resolve(*what).await;
+                let _ = reply.send(delivered);
+                done
+            }
             Message::Event(what, reply) => {
                 let done = self.take(*what).await;
                 let delivered = match &done {
@@ -283,6 +288,22 @@ impl Actor {
                 let _ = reply.send(delivered);
                 done
             }
+        }
+    }
+
+    /// Takes a person's word, on what is known at this very moment or not at all.
+    async fn resolve(&mut self, what: What) -> (Delivered, Result<(), Lost>) {
+        if let What::Resolve { resolution, .. } = &what
+            && let Some(objection) = self.state.objection(*resolution)
+        {
+            return (Delivered::Refused(objection), Ok(()));
+        }
+        let at = self.desk.engine.now();
+        let (next, actions) = step(self.state.clone(), Event { at, what });
+        match self.carry_out(next, actions).await {
+            Ok(()) => (Delivered::Taken(Box::new(self.state.clone())), Ok(())),
+            Err(Lost::Moved) => (Delivered::Moved, self.reload().await),
+            Err(Lost::Gone) => (Delivered::Unavailable, Err(Lost::Gone)),
         }
     }
 

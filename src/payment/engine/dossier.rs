@@ -16,7 +16,16 @@ use crate::gateway::{Gateway, Head, Leg};
 use crate::money::{Amount, Currency};
 
 /// Under this name it is sealed.
-pub(super) const NAME: &str = "dossier";
+pub const NAME: &str = "dossier";
+
+/// What gateways said of the attempts that they declined, by attempt, from the sealed value.
+pub fn declines(sealed: &[u8]) -> BTreeMap<u16, Decline> {
+    let dossier = serde_json::from_slice::<Dossier>(sealed).ok();
+    let seen = dossier.map(|dossier| dossier.seen).unwrap_or_default();
+    seen.into_iter()
+        .filter_map(|(n, observation)| Some((n, observation.decline?)))
+        .collect()
+}
 
 /// One payment's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
