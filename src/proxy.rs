@@ -181,13 +181,14 @@ impl Proxy {
         // 3. A payment is answered by its engine, unless it turns out to be none that could go anywhere else.
         let mut unavailable = None;
         let request = match payment {
-            None => request.map(body::Request::Streaming),
+            // Boxed: it is handed on several times from here.
+            None => Box::new(request.map(body::Request::Streaming)),
             // Boxed: a payment is a long story, and every forwarded request would carry room for it.
             Some(payment) => match Box::pin(payment.handle(request, &mut account)).await {
                 Ok(payment::Handled::Answered(reply)) => return reply.map(|bytes| Body::own(bytes, Some(account))),
                 Ok(payment::Handled::Forward(request, reason)) => {
                     unavailable = reason;
-                    request
+                    Box::new(request)
                 }
                 Err((reason, detail)) => return refuse(account, reason, detail),
             },
@@ -295,7 +296,7 @@ impl Proxy {
 
             // 5. It failed: may it go again?
             let request = match (back, template.as_ref()) {
-                (Some(request), _) => Some(*request),
+                (Some(request), _) => Some(request),
                 (None, Some(template)) => Some(rebuild(template)),
                 (None, None) => None,
             };
@@ -347,8 +348,8 @@ fn arrival(evidence: &Evidence, failure: Failure) -> Arrival {
 
 type Template = (http::Method, http::Uri, http::HeaderMap);
 
-fn rebuild((method, uri, headers): &Template) -> Request<body::Request> {
-    let mut request = Request::new(body::Request::Empty);
+fn rebuild((method, uri, headers): &Template) -> Box<Request<body::Request>> {
+    let mut request = Box::new(Request::new(body::Request::Empty));
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();

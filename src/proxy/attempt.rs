@@ -129,7 +129,7 @@ pub struct Way<'a> {
 
 impl Way<'_> {
     /// Sends a request, once.
-    pub fn send(&self, request: Request<body::Request>) -> impl Future<Output = Outcome> {
+    pub fn send(&self, request: Box<Request<body::Request>>) -> impl Future<Output = Outcome> {
         match self.faults.any() {
             // Boxed, so that it adds nothing to a future's size where there is no fault.
             true => Either::Left(Box::pin(self.send_faulty(request))),
@@ -138,7 +138,7 @@ impl Way<'_> {
     }
 
     /// The failures made here are the ones the gateway or the network could make, evidence included.
-    async fn send_faulty(&self, request: Request<body::Request>) -> Outcome {
+    async fn send_faulty(&self, request: Box<Request<body::Request>>) -> Outcome {
         let (route, gateway) = (&self.route.config.name, &self.route.gateway.name);
         let strike = self.faults.strike(route, gateway, Instant::now(), jitter);
         if let Some(delay) = strike.delay {
@@ -208,7 +208,7 @@ impl Way<'_> {
     /// Sends a read, and once more when its answer is late.
     pub async fn send_hedged(
         &self,
-        request: Request<body::Request>,
+        request: Box<Request<body::Request>>,
         template: &Template,
         permit: Permit,
         account: &mut Account,
@@ -225,7 +225,7 @@ impl Way<'_> {
 
     async fn race(
         &self,
-        mut request: Request<body::Request>,
+        mut request: Box<Request<body::Request>>,
         template: &Template,
         permit: Permit,
         account: &mut Account,
@@ -280,7 +280,7 @@ impl Way<'_> {
     }
 }
 
-fn unsent(failure: Failure, effect: &str, request: Request<body::Request>) -> Failed<body::Request> {
+fn unsent(failure: Failure, effect: &str, request: Box<Request<body::Request>>) -> Failed<body::Request> {
     let evidence = Evidence::nothing_sent(format!("fault injected: {effect}"));
     Failed {
         error: upstream::Error {
@@ -288,7 +288,7 @@ fn unsent(failure: Failure, effect: &str, request: Request<body::Request>) -> Fa
             side: Side::Upstream,
             evidence,
         },
-        request: Some(Box::new(request)),
+        request: Some(request),
     }
 }
 

@@ -157,7 +157,7 @@ where
     pub async fn forward(
         &self,
         gateway: &Arc<GatewayConfig>,
-        request: Request<B>,
+        request: Box<Request<B>>,
         deadlines: &Deadlines,
     ) -> Result<(Response<Body<B>>, Evidence), Failed<B>> {
         let started = Instant::now();
@@ -172,7 +172,7 @@ where
                 };
                 return Err(Failed {
                     error,
-                    request: Some(Box::new(request)),
+                    request: Some(request),
                 });
             }
         };
@@ -184,7 +184,7 @@ where
             };
             return Err(Failed {
                 error,
-                request: Some(Box::new(request)),
+                request: Some(request),
             });
         };
         let (http2, reused) = (lease.http2(), lease.reused);
