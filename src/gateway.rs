@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod outcome;
 pub mod paypal;
+pub mod razorpay;
 pub mod square;
 pub mod stripe;
 pub mod webhook;
@@ -272,6 +273,17 @@ pub trait Gateway: Send + Sync {
         Ok(())
     }
 
+    /// For how many hours a capture, void or refund may be sent again, where that is not what the keys of payments say.
+    fn repeats(&self) -> u32 {
+        self.capabilities().idempotency_hours
+    }
+
+    /// Whether the gateway takes one payment only for a reference of its own (Razorpay's order), so that the reference
+    /// stands for the key that its applications do not have.
+    fn guarded(&self) -> bool {
+        false
+    }
+
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the
     /// canonical request where there is one, so that amount, currency and reference can be compared: an answer for
     /// another amount or reference is a conflict, never a success. `reference` is [`Account::reference`] where the
@@ -356,6 +368,7 @@ pub fn for_dialect(dialect: Dialect) -> Option<&'static dyn Gateway> {
         Dialect::Paypal => Some(&paypal::Paypal),
         Dialect::Braintree => Some(&braintree::Braintree),
         Dialect::Square => Some(&square::Square),
-        Dialect::Razorpay | Dialect::Custom => None,
+        Dialect::Razorpay => Some(&razorpay::Razorpay),
+        Dialect::Custom => None,
     }
 }

@@ -13,6 +13,7 @@ pub mod braintree;
 pub mod clock;
 pub mod fault;
 pub mod paypal;
+pub mod razorpay;
 pub mod server;
 pub mod square;
 pub mod stripe;
@@ -35,11 +36,20 @@ pub enum Kind {
     Braintree,
     /// Square.
     Square,
+    /// Razorpay.
+    Razorpay,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Stripe, Self::Adyen, Self::Paypal, Self::Braintree, Self::Square];
+    pub const ALL: [Self; 6] = [
+        Self::Stripe,
+        Self::Adyen,
+        Self::Paypal,
+        Self::Braintree,
+        Self::Square,
+        Self::Razorpay,
+    ];
 
     /// The name in books, paths and options.
     pub const fn name(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Kind {
             Self::Paypal => "paypal",
             Self::Braintree => "braintree",
             Self::Square => "square",
+            Self::Razorpay => "razorpay",
         }
     }
 
@@ -60,6 +71,7 @@ impl Kind {
             Self::Paypal => &paypal::GUIDE,
             Self::Braintree => &braintree::GUIDE,
             Self::Square => &square::GUIDE,
+            Self::Razorpay => &razorpay::GUIDE,
         }
     }
 
@@ -71,6 +83,7 @@ impl Kind {
             Self::Paypal => Box::<paypal::Paypal>::default(),
             Self::Braintree => Box::<braintree::Braintree>::default(),
             Self::Square => Box::<square::Square>::default(),
+            Self::Razorpay => Box::<razorpay::Razorpay>::default(),
         }
     }
 }

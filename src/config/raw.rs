@@ -192,7 +192,7 @@ pub struct Gateway {
     pub webhook: Webhook,
     /// The API version that Sentinel's own requests ask for (stripe, adyen, square). Default: the one each dialect is tested with.
     pub api_version: Option<String>,
-    /// How the merchant account captures (adyen), for requests that leave it to the account.
+    /// How the merchant account (adyen) or its orders (razorpay) capture, for requests that do not say it.
     pub capture: Option<Capture>,
     /// Where a customer returns after a step at the gateway, for requests that name no address (adyen).
     pub return_url: Option<String>,

@@ -5,6 +5,7 @@
 //! `../shared/specs` and say `skipped` where that folder is absent.
 
 mod adyen;
+mod amounts;
 mod arbitrary;
 mod paypal;
 mod square;

@@ -6,5 +6,6 @@ mod failover;
 mod faults;
 mod follow_ups;
 mod operators;
+mod razorpay;
 mod square;
 mod struck;

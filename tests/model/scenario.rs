@@ -176,6 +176,7 @@ impl Scenario {
                 manual_capture: true,
                 void: true,
                 idempotency_hours: if facts.keys { self.believed_hours } else { 0 },
+                modification_hours: if facts.keys { self.believed_hours } else { 0 },
                 declines_stay_open: facts.stays_open && self.believed_open,
                 native: index == 0,
             }

@@ -43,7 +43,8 @@ fn settings(dialect: Dialect) -> &'static [&'static str] {
         Dialect::Paypal => &["domestic_currency"],
         Dialect::Braintree => &["currency", "request_keys"],
         Dialect::Square => &["api_version"],
-        Dialect::Razorpay | Dialect::Custom => &[],
+        Dialect::Razorpay => &["capture"],
+        Dialect::Custom => &[],
     }
 }
 

@@ -51,6 +51,8 @@ pub struct PlannedGateway {
     pub void: bool,
     /// How long the gateway keeps idempotency keys, in hours; 0 for a gateway without them.
     pub idempotency_hours: u32,
+    /// For how many hours a capture, void or refund may be sent again.
+    pub modification_hours: u32,
     /// Whether a declined payment's object can still be completed there (a Stripe intent can be confirmed again from the
     /// browser). Such an object is closed by a fence before money is asked for elsewhere.
     pub declines_stay_open: bool,
@@ -141,6 +143,7 @@ impl PlannedGateway {
             manual_capture: capabilities.manual_capture,
             void: capabilities.void,
             idempotency_hours: capabilities.idempotency_hours,
+            modification_hours: capabilities.idempotency_hours,
             declines_stay_open: false,
             native: false,
         }

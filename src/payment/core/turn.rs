@@ -208,10 +208,10 @@ impl Turn {
     /// Whether an attempt may be sent again under its key although its outcome is unknown (D7): the gateway keeps keys,
     /// and 80 % of the time it keeps them is not over.
     pub(super) fn replayable(&self, attempt: &Attempt) -> bool {
-        let hours = self
-            .s
-            .gateway_of(attempt)
-            .map_or(0, |gateway| gateway.idempotency_hours);
+        let hours = self.s.gateway_of(attempt).map_or(0, |gateway| match attempt.leg {
+            Leg::Capture | Leg::Void | Leg::Refund => gateway.modification_hours,
+            _ => gateway.idempotency_hours,
+        });
         let age = self.at.saturating_sub(attempt.at);
         age >= 0 && age < i64::from(hours) * 3600 / 10 * 8
     }

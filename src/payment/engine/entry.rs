@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zeroize::Zeroize as _;
 
-use super::super::core::KeyKind;
+use super::super::core::{KeyKind, State};
 use super::answer::{Told, own_error};
-use super::opening::Opening;
+use super::opening::{self, Opening};
 use super::source::KeySource;
 use super::{Desk, Route, canon, follow_up, planner};
 use crate::config::model::KeyPolicy;
@@ -170,6 +170,36 @@ impl Desk {
         }
     }
 
+    /// Whether another request for the same order is its gateway's to judge: one with another card, say, while the first is
+    /// still that gateway's. An order that was paid elsewhere, or may have been, is not paid again.
+    async fn left_to_its_gateway(&self, route: &Arc<Route>, source: &KeySource, fingerprint: &[u8; 32]) -> bool {
+        if !matches!(source, KeySource::Order(_)) {
+            return false;
+        }
+        for generation in 0.. {
+            let hash = source.hash(self.engine.ledger.keys(), route.name(), uuid::Uuid::nil(), generation);
+            let found = match self.engine.ledger.by_key(hash).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::warn!(%error, "an order could not be looked up");
+                    return false;
+                }
+            };
+            if opening::over(source, &found, route, self.engine.ledger.now()) {
+                continue;
+            }
+            let state = serde_json::from_str::<State>(&found.folded).ok();
+            let native = state.is_some_and(|state| {
+                let mut pays = state.pays();
+                let owner = |attempt| state.gateway_of(attempt).is_some_and(|planned| planned.native);
+                pays.all(|(_, attempt)| owner(attempt))
+            });
+            return native && found.fingerprint != *fingerprint;
+        }
+        false
+    }
+
     async fn pay(self: &Rc<Self>, route: &Arc<Route>, asked: Asked, authorization: Option<HeaderValue>) -> Handled {
         let dialect = route.dialect();
         let refuse = |unavailable: &'static str| {
@@ -217,6 +247,10 @@ impl Desk {
                 };
                 return Handled::Answered(own_error(route, &asked.head, &error, "idempotency_key_required"));
             }
+            (None, _) if dialect.guarded() => match &pay.reference {
+                Some(order) => KeySource::Order(order.clone()),
+                None => KeySource::None,
+            },
             (None, KeyPolicy::Natural) => KeySource::natural(&pay).unwrap_or(KeySource::None),
             (None, KeyPolicy::Transparent) => KeySource::None,
         };
@@ -228,6 +262,12 @@ impl Desk {
         };
         let keys = self.engine.ledger.keys();
         let fingerprint = canon::fingerprint(keys, &asked.head, &pay);
+        if self.left_to_its_gateway(route, &source, &fingerprint).await {
+            return Handled::Forward {
+                unavailable: None,
+                authorization: None,
+            };
+        }
         let order = pay
             .reference
             .as_ref()

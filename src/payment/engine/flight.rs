@@ -277,6 +277,31 @@ impl Ground<'_> {
         })
     }
 
+    /// Why the owner cannot do what is asked of the payment, found out by writing it. What only the account lacks, or what
+    /// is missing until the request is really made, is no such reason.
+    pub fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
+        let w = self.state.winner?;
+        let planned = self.state.gateway_of(self.state.attempt(w)?)?;
+        let at = self.route.at(&planned.name)?;
+        let target = self.target(w)?;
+        let request = match leg {
+            Leg::Capture => Request::Capture {
+                target,
+                amount,
+                units: None,
+                last: true,
+            },
+            Leg::Void => Request::Void { target, reason: None },
+            _ => return None,
+        };
+        let account = planner::trial_account(at);
+        let written = match at.gateway.before(&request, &account) {
+            Ok(None) => at.gateway.encode(&request, &account).map(|_| ()),
+            before => before.map(|_| ()),
+        };
+        written.err().filter(|refusal| matches!(refusal, Refusal::Operation(_)))
+    }
+
     fn question(&self, send: &Send, at: &At) -> Result<(Payload, Option<Request>, Option<String>), &'static str> {
         let of = send.of.ok_or("no_target")?;
         let target = self.state.attempt(of).ok_or("no_target")?;

@@ -16,12 +16,14 @@ use super::actor::{Actor, Lost, key_reused};
 use super::answer::{Told, own_error, put};
 use super::dossier::{Note, refund_told};
 use super::entry::{Asked, Handled, LOCAL};
+use super::flight::Ground;
 use super::source::KeySource;
 use super::{Desk, Message, Route};
-use crate::gateway::canonical::{Answer, ObjectKind, Operation, Request, Status, Target};
+use crate::gateway::canonical::{Answer, ObjectKind, Operation, Refusal, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
 use crate::ledger::keys::Purpose;
 use crate::ledger::rows::{Payment, Scope};
+use crate::money::Amount;
 
 /// A follow-up on its way to its payment.
 pub(crate) struct FollowUp {
@@ -246,6 +248,16 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
             return Ok(());
         }
     };
+    if let Some(refusal) = actor.cannot(leg, amount) {
+        let error = OwnError {
+            status: StatusCode::BAD_REQUEST,
+            code: refusal.label(),
+            message: format!("The payment was taken by another gateway, which cannot do this: {refusal}."),
+            retry: false,
+        };
+        let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
+        return Ok(());
+    }
     actor.asking.push(Waiting {
         name: name.clone(),
         operation,
@@ -284,6 +296,19 @@ pub(super) fn answer(actor: &mut Actor, name: Option<&str>, verdict: FollowUpVer
 }
 
 impl Actor {
+    fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
+        let ground = Ground {
+            desk: &self.desk,
+            route: &self.route,
+            payment: self.payment,
+            state: &self.state,
+            dossier: &self.dossier,
+            material: None,
+            lease: None,
+        };
+        ground.cannot(leg, amount)
+    }
+
     /// The id that the application knows a refund by.
     fn refund_id(&self, n: u16) -> String {
         self.desk.engine().refund_id(self.route.dialect(), self.payment, n)

@@ -135,7 +135,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
         match engine.ledger.open(row).await {
             Ok(Opened::New(position)) => break position,
             Ok(Opened::Existing(found)) => {
-                if source.kind() == core::KeyKind::Natural && over(&found, &route, engine.ledger.now()) {
+                if source.kind() == core::KeyKind::Natural && over(&source, &found, &route, engine.ledger.now()) {
                     generation += 1;
                     continue;
                 }
@@ -184,7 +184,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
 }
 
 /// Whether an order may be paid anew: it was declined for good, or its window is over.
-fn over(found: &Payment, route: &Route, now: i64) -> bool {
+pub(super) fn over(source: &KeySource, found: &Payment, route: &Route, now: i64) -> bool {
     let failed = found.state
         == (Phase::Failed {
             n: None,
@@ -192,7 +192,7 @@ fn over(found: &Payment, route: &Route, now: i64) -> bool {
         })
         .name();
     let window = i64::try_from(route.failover().natural_window.as_millis()).unwrap_or(i64::MAX);
-    let aged = found.terminal && now.saturating_sub(found.created_at) > window;
+    let aged = source.ages() && found.terminal && now.saturating_sub(found.created_at) > window;
     (failed && found.terminal) || aged
 }
 

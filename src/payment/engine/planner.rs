@@ -132,8 +132,8 @@ fn trial(at: &At, pay: &Pay) -> Result<(), Refusal> {
     }
 }
 
-fn trial_account(at: &At) -> Account {
-    let mut account = at.account("trial".to_owned(), "trial".to_owned());
+pub(super) fn trial_account(at: &At) -> Account {
+    let mut account = at.account("trial-trial".to_owned(), "trial".to_owned());
     account.token = Some(AccessToken {
         value: Zeroizing::new("trial".to_owned()),
         expires_in: 0,
@@ -175,6 +175,7 @@ fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGa
         // A declined Stripe intent can be confirmed again from the browser that has its secret.
         declines_stay_open: at.native && at.config.dialect == Dialect::Stripe,
         native: at.native,
+        modification_hours: at.gateway.repeats(),
         ..planned
     }
 }

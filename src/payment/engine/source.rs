@@ -20,6 +20,8 @@ pub(super) enum KeySource {
     },
     /// The order in the request: reference, amount, currency and payer.
     Natural(Vec<String>),
+    /// The gateway's own object that is paid once (Razorpay's order).
+    Order(String),
     /// Nothing: a repeat is a new payment.
     None,
 }
@@ -39,11 +41,16 @@ impl KeySource {
         ]))
     }
 
+    /// Whether the same name may mean another payment after a time.
+    pub fn ages(&self) -> bool {
+        matches!(self, Self::Natural(_))
+    }
+
     /// The kind of key.
     pub fn kind(&self) -> KeyKind {
         match self {
             Self::Application { .. } => KeyKind::Application,
-            Self::Natural(_) => KeyKind::Natural,
+            Self::Natural(_) | Self::Order(_) => KeyKind::Natural,
             Self::None => KeyKind::None,
         }
     }
@@ -63,6 +70,11 @@ impl KeySource {
             Self::Natural(order) => {
                 parts.push(b"natural");
                 parts.extend(order.iter().map(String::as_bytes));
+                parts.push(&generation);
+            }
+            Self::Order(order) => {
+                parts.push(b"order");
+                parts.push(order.as_bytes());
                 parts.push(&generation);
             }
             Self::None => {

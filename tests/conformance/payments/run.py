@@ -129,6 +129,8 @@ try:
         drive("braintree, Python", "stripe", *bt_python, between.url, "bt-python-elsewhere", "elsewhere")
         drive("braintree, Node", "stripe", *bt_node, between.url, "bt-node-elsewhere", "elsewhere")
         down("braintree", False)
+    drive("razorpay, Python", "razorpay", python, here / "razorpay_python.py", url["razorpay"], "razorpay-python")
+    drive("razorpay, Node", "razorpay", "node", here / "razorpay_node.mjs", modules, url["razorpay"], "razorpay-node")
     drive("square, Python", "square", python, here / "square_python.py", url["square"], "square-python")
     drive("square, Node", "square", "node", here / "square_node.mjs", modules, url["square"], "square-node")
     audit = ask("/audit")

@@ -19,6 +19,8 @@ pub const PAYPAL_TOKEN: &str = "8kk845";
 pub const BRAINTREE_TOKEN: &str = "tok_4111";
 /// In Square's vault, written with its customer.
 pub const SQUARE_TOKEN: &str = "CUST1/ccof:customer-card-id-ok";
+/// A mandate at Razorpay, written with its customer.
+pub const RAZORPAY_TOKEN: &str = "cust_1Aa00000000001/token_1Aa00000000001";
 
 /// Its parts.
 pub struct Shop {
@@ -36,6 +38,8 @@ pub struct Shop {
     pub braintree: SocketAddr,
     /// The Square route.
     pub square: SocketAddr,
+    /// The Razorpay route.
+    pub razorpay: SocketAddr,
     /// The operators' listener.
     pub admin: SocketAddr,
     config: String,
@@ -55,6 +59,8 @@ pub struct Setup {
     pub braintree_account: &'static str,
     /// Gateways of the Square route.
     pub square: &'static str,
+    /// Gateways of the Razorpay route.
+    pub razorpay: &'static str,
     /// More failover settings of every route.
     pub failover: &'static str,
     /// More settings of every breaker.
@@ -70,6 +76,7 @@ impl Default for Setup {
             braintree: "braintree, stripe, adyen",
             braintree_account: ", request_keys: true",
             square: "square, stripe, adyen",
+            razorpay: "razorpay, stripe, adyen",
             failover: "",
             breaker: "consecutive: 50, min_calls: 1000",
         }
@@ -86,7 +93,7 @@ impl Shop {
     pub async fn with(setup: Setup) -> Self {
         let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
-        let [stripe, adyen, paypal, braintree, square, admin] = std::array::from_fn(|_| free_port());
+        let [stripe, adyen, paypal, braintree, square, razorpay, admin] = std::array::from_fn(|_| free_port());
         let failover = format!(
             "require_certificate: false, attempt_timeout: 1500ms, deadline: 4s{}{}",
             if setup.failover.is_empty() { "" } else { ", " },
@@ -108,19 +115,22 @@ gateways:
   paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }} }}
   braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{} }}
   square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }} }}
+  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }} }}
 routes:
-{}{}{}{}{}",
+{}{}{}{}{}{}",
             url("stripe"),
             url("adyen"),
             url("paypal"),
             url("braintree"),
             setup.braintree_account,
             url("square"),
+            url("razorpay"),
             route("stripe", stripe, setup.stripe),
             route("adyen", adyen, setup.adyen),
             route("paypal", paypal, setup.paypal),
             route("braintree", braintree, setup.braintree),
             route("square", square, setup.square),
+            route("razorpay", razorpay, setup.razorpay),
         );
         Self {
             sentinel: Sentinel::start(&config),
@@ -130,6 +140,7 @@ routes:
             paypal,
             braintree,
             square,
+            razorpay,
             admin,
             config,
         }
@@ -198,7 +209,16 @@ routes:
             format!("Idempotency-Key: {key}\r\n")
         };
         let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}; square={SQUARE_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\n{key}Sentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}; braintree={BRAINTREE_TOKEN}; square={SQUARE_TOKEN}; razorpay={RAZORPAY_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        once(self.stripe, bytes).await
+    }
+
+    /// A POST in Stripe's dialect with nothing beside it.
+    pub async fn stripe_post_bare(&self, path: &str, key: &str, form: &str) -> Message {
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\nIdempotency-Key: {key}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
             form.len()
         );
         once(self.stripe, bytes).await
@@ -260,6 +280,25 @@ routes:
             body.len()
         );
         once(self.square, bytes).await
+    }
+
+    /// Any request in Razorpay's dialect; a refund may have a key.
+    pub async fn razorpay_send(&self, method: &str, path: &str, key: &str, body: &Value) -> Message {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("X-Refund-Idempotency: {key}\r\n")
+        };
+        let bytes = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic cnpwX3Rlc3Rfc2FuZGJveDpzYW5kYm94\r\n{key}Sentinel-Instrument: stripe={STRIPE_TOKEN}; adyen={ADYEN_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(self.razorpay, bytes).await
     }
 
     /// An access token, as PayPal's SDKs fetch one: the value of an `Authorization` header.

@@ -1,0 +1,253 @@
+//! Razorpay as the application's gateway and as the one that takes the payment: orders, signatures, and outcomes that come
+//! later than their answers.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::support::shop::{STRIPE_TOKEN, Setup, Shop, parsed};
+use crate::support::wire::Message;
+
+fn down(shop: &Shop, name: &str) {
+    shop.gateway(name)
+        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+}
+
+/// Opens an order, as the application does before every payment.
+async fn order(shop: &Shop, receipt: &str) -> String {
+    let body = json!({"amount": 50_000, "currency": "INR", "receipt": receipt, "payment": {"capture": "automatic",
+        "capture_options": {"automatic_expiry_period": 12, "manual_expiry_period": 7200}}});
+    let opened = shop.razorpay_send("POST", "/v1/orders", "", &body).await;
+    assert_eq!(opened.status(), 200, "{}", opened.text());
+    parsed(&opened)["id"].as_str().unwrap().to_owned()
+}
+
+/// Charges a mandate for an order.
+async fn charge(shop: &Shop, order: &str) -> Message {
+    let body = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
+        "order_id": order, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000001", "recurring": true});
+    shop.razorpay_send("POST", "/v1/payments/create/recurring", "", &body)
+        .await
+}
+
+async fn show(shop: &Shop, payment: &str) -> Value {
+    let shown = shop
+        .razorpay_send("GET", &format!("/v1/payments/{payment}"), "", &Value::Null)
+        .await;
+    assert_eq!(shown.status(), 200, "{}", shown.text());
+    parsed(&shown)
+}
+
+/// A merchant-initiated sale or hold of 500 rupees in Stripe's dialect.
+async fn stripe_mandate(shop: &Shop, key: &str, order: &str, capture: &str) -> Message {
+    let form = format!(
+        "amount=50000&currency=inr&confirm=true&off_session=true&capture_method={capture}&payment_method={STRIPE_TOKEN}\
+         &metadata[order_id]={order}&payment_method_types[0]=card&receipt_email=a@example.com\
+         &shipping[name]=A&shipping[phone]=9000090000&shipping[address][line1]=1%20Street"
+    );
+    shop.stripe_post("/v1/payment_intents", key, &form).await
+}
+
+/// Asks with the same key until the payment is decided.
+async fn decided(shop: &Shop, key: &str, order: &str, capture: &str) -> Message {
+    for _ in 0..100 {
+        let answer = stripe_mandate(shop, key, order, capture).await;
+        if answer.status() == 200 || (400..408).contains(&answer.status()) {
+            return answer;
+        }
+        assert!(
+            answer
+                .header("sentinel-outcome")
+                .unwrap_or_default()
+                .starts_with("unknown"),
+            "{}",
+            answer.text()
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{order} is never decided");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn razorpays_application_is_served_by_the_others_and_told_under_its_own_signature() {
+    for (gateways, owner) in [("razorpay, stripe", "stripe"), ("razorpay, adyen", "adyen")] {
+        let shop = Shop::with(Setup {
+            razorpay: gateways,
+            ..Setup::default()
+        })
+        .await;
+        let own = order(&shop, "r-0").await;
+        let begun = charge(&shop, &own).await;
+        assert_eq!(begun.status(), 200, "{}", begun.text());
+        assert!(shop.audit().await.clean());
+        let lost = order(&shop, "r-1").await;
+        down(&shop, "razorpay");
+        let answer = charge(&shop, &lost).await;
+        assert_eq!(answer.status(), 200, "{owner}: {}", answer.text());
+        assert_eq!(answer.header("sentinel-gateway"), Some(owner));
+        let paid = parsed(&answer);
+        let id = paid["razorpay_payment_id"].as_str().unwrap().to_owned();
+        assert!(id.starts_with("pay_") && id.len() == 18, "{id}");
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"sandbox").unwrap();
+        mac.update(format!("{lost}|{id}").as_bytes());
+        let signed: String = mac
+            .finalize()
+            .into_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(paid["razorpay_signature"], signed.as_str(), "{paid}");
+        // Razorpay's payments have no key: the order is paid once, whoever asks again.
+        let again = charge(&shop, &lost).await;
+        assert_eq!(parsed(&again)["razorpay_payment_id"], id.as_str(), "{}", again.text());
+        assert_eq!(show(&shop, &id).await["status"], "captured", "{owner}");
+        let path = format!("/v1/payments/{id}/refund");
+        for _ in 0..2 {
+            let refunded = shop
+                .razorpay_send("POST", &path, "refund-key-1", &json!({"amount": 20_000}))
+                .await;
+            assert_eq!(refunded.status(), 200, "{owner}: {}", refunded.text());
+            assert_eq!(parsed(&refunded)["entity"], "refund");
+        }
+        let audit = shop.audit().await;
+        assert!(audit.clean(), "{audit:#?}");
+        let live = audit.live(&lost);
+        assert_eq!(live.len(), 1, "{owner}: {audit:#?}");
+        assert_eq!(
+            (live[0].gateway.as_str(), live[0].captured, live[0].refunded),
+            (owner, 50_000, 20_000)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mandate_takes_stripes_payment_and_is_found_out_about_afterwards() {
+    let shop = Shop::with(Setup {
+        stripe: "stripe, razorpay",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "stripe");
+    let answer = decided(&shop, "key-1", "order-1", "automatic").await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert_eq!(answer.header("sentinel-gateway"), Some("razorpay"));
+    assert_eq!(parsed(&answer)["status"], "succeeded");
+    let id = parsed(&answer)["id"].as_str().unwrap().to_owned();
+    let refunded = shop
+        .stripe_post("/v1/refunds", "refund", &format!("payment_intent={id}&amount=20000"))
+        .await;
+    assert_eq!(refunded.status(), 200, "{}", refunded.text());
+    let audit = shop.audit().await;
+    assert!(audit.clean(), "{audit:#?}");
+    assert_eq!(
+        (audit.positions[0].captured, audit.positions[0].refunded),
+        (50_000, 20_000),
+        "{audit:#?}"
+    );
+
+    // A hold: no part of it, no release, and the whole of it.
+    let held = decided(&shop, "key-2", "order-2", "manual").await;
+    assert_eq!(parsed(&held)["status"], "requires_capture", "{}", held.text());
+    let id = parsed(&held)["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/payment_intents/{id}");
+    let part = shop
+        .stripe_post(&format!("{path}/capture"), "part", "amount_to_capture=20000")
+        .await;
+    assert_eq!(part.status(), 400, "{}", part.text());
+    assert_eq!(parsed(&part)["error"]["code"], "operation_not_supported");
+    let void = shop.stripe_post(&format!("{path}/cancel"), "void", "").await;
+    assert_eq!(
+        parsed(&void)["error"]["code"],
+        "operation_not_supported",
+        "{}",
+        void.text()
+    );
+    let whole = shop.stripe_post(&format!("{path}/capture"), "whole", "").await;
+    assert_eq!(parsed(&whole)["status"], "succeeded", "{}", whole.text());
+    let audit = shop.audit().await;
+    assert!(audit.clean(), "{audit:#?}");
+    assert_eq!(audit.live("order-2")[0].captured, 50_000, "{audit:#?}");
+    let orders = shop.gateway("razorpay").requests();
+    let opened = orders
+        .iter()
+        .filter(|request| request.method == Some(http::Method::POST) && request.path == "/v1/orders")
+        .count();
+    assert_eq!(opened, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_order_or_charge_at_razorpay_is_one_order_with_one_payment() {
+    let shop = Shop::with(Setup {
+        stripe: "stripe, razorpay",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "stripe");
+    let lost = |when| Fault::CutAnswer {
+        byte: 0,
+        cut: Cut::Rst,
+        when,
+    };
+    for (index, (path, when)) in [
+        ("/v1/orders", When::Before),
+        ("/v1/orders", When::After),
+        ("/v1/payments/create/recurring", When::After),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let order = format!("order-{index}");
+        let razorpay = shop.gateway("razorpay");
+        razorpay.fault(Rule::once(Match::path("POST", path), lost(when)));
+        let first = stripe_mandate(&shop, &format!("key-{index}"), &order, "automatic").await;
+        let live = shop.audit().await.live(&order).len();
+        // Told of failure, nothing is there; else the same key finds out.
+        if first
+            .header("sentinel-outcome")
+            .is_some_and(|outcome| outcome.starts_with("unknown"))
+            || first.status() == 200
+        {
+            let answer = decided(&shop, &format!("key-{index}"), &order, "automatic").await;
+            assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+            assert_eq!(shop.audit().await.live(&order).len(), 1, "{path}");
+        } else {
+            assert_eq!(live, 0, "{path}: {} {}", first.start, first.text());
+        }
+        let audit = shop.audit().await;
+        assert!(audit.clean(), "{path}: {audit:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timed_out_mandate_is_never_called_failed_because_its_bank_may_still_pay() {
+    let shop = Shop::with(Setup {
+        stripe: "stripe, razorpay",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "stripe");
+    shop.gateway("razorpay").set("late_ms", "600").unwrap();
+    let form = format!(
+        "amount=50000&currency=inr&confirm=true&off_session=true&payment_method={STRIPE_TOKEN}\
+         &metadata[order_id]=order-1&metadata[sentinel_razorpay]=cust_1Aa00000000001/token_TimedOut000001\
+         &receipt_email=a@example.com&shipping[name]=A&shipping[phone]=9000090000&shipping[address][line1]=1"
+    );
+    for _ in 0..100 {
+        let answer = shop.stripe_post_bare("/v1/payment_intents", "key-1", &form).await;
+        match answer.status() {
+            200 => {
+                assert_eq!(parsed(&answer)["status"], "succeeded", "{}", answer.text());
+                let audit = shop.audit().await;
+                assert_eq!(audit.live("order-1").len(), 1, "{audit:#?}");
+                return;
+            }
+            _ => {
+                let outcome = answer.header("sentinel-outcome").unwrap_or_default();
+                assert!(outcome.starts_with("unknown"), "{}", answer.text());
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the late authorisation is never found");
+}
