@@ -291,6 +291,7 @@ impl Payment {
             manual_capture: true,
             void: true,
             idempotency_hours: 24,
+            modification_hours: 24,
             declines_stay_open: false,
             native,
         };

@@ -17,6 +17,7 @@ fn plan(mode: Mode, intent: Intent) -> Plan {
         manual_capture: true,
         void: true,
         idempotency_hours: 24,
+        modification_hours: 24,
         declines_stay_open: false,
         native,
     };
