@@ -59,6 +59,17 @@ const UPWARDS: &[(&str, &str, &str)] = &[
         "resilience::fault",
         "a fault is asked for in the words it strikes by",
     ),
+    (
+        "admin",
+        "resilience::breaker::State",
+        "a gateway's health is told in the breaker's words",
+    ),
+    ("admin", "proxy::runtime", "what is in force is read from its snapshot"),
+    (
+        "admin",
+        "listen::ConnectionInfo",
+        "who asks on a shared listener is what the listener knows",
+    ),
     ("admin", "ledger", "payments are read from it"),
     ("admin", "money", "amounts that are read"),
     ("admin", "account", "who may ask"),
