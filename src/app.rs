@@ -324,6 +324,8 @@ fn worker(
                 }
             }
         }
+        // Payments outlive their connections: an application that hung up, a release that is owed.
+        proxy.close().await;
         beating.abort();
     });
 }

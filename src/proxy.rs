@@ -52,6 +52,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Ends the worker's payments: what is on its way is finished and recorded, the rest is in the ledger.
+    pub async fn close(&self) {
+        if let Some(desk) = &self.desk {
+            desk.close().await;
+        }
+    }
+
     /// A worker's proxy, without connections yet; with a desk for payments and a door for tenants where there is a ledger.
     pub fn new(
         runtime: Arc<ArcSwap<Runtime>>,

@@ -46,6 +46,7 @@ mod struck;
 mod tokens;
 mod wire;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +54,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::core::{Objection, State, What};
@@ -266,6 +268,29 @@ impl Engine {
 pub struct Desk {
     engine: Arc<Engine>,
     wire: Wire,
+    /// Whether the worker is about to end: actors then finish what is on its way, and begin nothing that can wait.
+    closing: watch::Sender<bool>,
+    /// How many actors are at work here.
+    working: watch::Sender<usize>,
+    /// Takes payments up until the last one that was handed over.
+    taking_up: RefCell<Option<JoinHandle<()>>>,
+    jobs: RefCell<Option<mpsc::Sender<Job>>>,
+}
+
+/// Counts an actor while it lives.
+struct Working(Rc<Desk>);
+
+impl Working {
+    fn new(desk: &Rc<Desk>) -> Self {
+        desk.working.send_modify(|count| *count += 1);
+        Self(Rc::clone(desk))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.working.send_modify(|count| *count -= 1);
+    }
 }
 
 impl std::fmt::Debug for Desk {
@@ -281,15 +306,49 @@ impl Desk {
     /// by a task of it.
     pub fn new(engine: Arc<Engine>, wire: Wire) -> Rc<Self> {
         let (sender, mut jobs) = mpsc::channel::<Job>(JOBS);
-        engine.desks.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        let desk = Rc::new(Self { engine, wire });
-        let working = Rc::clone(&desk);
-        tokio::task::spawn_local(async move {
+        let mut desks = engine.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.push(sender.clone());
+        drop(desks);
+        let desk = Rc::new(Self {
+            engine,
+            wire,
+            closing: watch::Sender::new(false),
+            working: watch::Sender::new(0),
+            taking_up: RefCell::default(),
+            jobs: RefCell::new(Some(sender)),
+        });
+        let here = Rc::clone(&desk);
+        let taking_up = tokio::task::spawn_local(async move {
             while let Some(job) = jobs.recv().await {
-                tokio::task::spawn_local(loading::load(Rc::clone(&working), job.payment, job.inbox));
+                let working = Working::new(&here);
+                tokio::task::spawn_local(async move {
+                    loading::load(Rc::clone(&working.0), job.payment, job.inbox).await;
+                });
             }
         });
+        *desk.taking_up.borrow_mut() = Some(taking_up);
         desk
+    }
+
+    /// Ends the desk: nothing is handed to it any more, exchanges that are on their way are finished and recorded, and
+    /// what can wait is left to the ledger, where the next start finds it. Takes as long as the longest exchange.
+    pub async fn close(&self) {
+        let own = self.jobs.take();
+        if let Some(own) = own {
+            let mut desks = self.engine.desks.lock().unwrap_or_else(PoisonError::into_inner);
+            desks.retain(|desk| !desk.same_channel(&own));
+        }
+        let taking_up = self.taking_up.take();
+        self.closing.send_replace(true);
+        if let Some(taking_up) = taking_up {
+            let _ = taking_up.await;
+        }
+        let _ = self.working.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Resolves when the desk is about to end.
+    pub(crate) async fn closes(&self) {
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// What all desks share.
@@ -308,6 +367,9 @@ impl Desk {
         let payment = Uuid::now_v7();
         let (sender, inbox) = mpsc::channel(INBOX);
         self.engine.actors.insert(payment, sender);
-        tokio::task::spawn_local(opening::open(Rc::clone(self), payment, opening, inbox));
+        let working = Working::new(self);
+        tokio::task::spawn_local(async move {
+            opening::open(Rc::clone(&working.0), payment, opening, inbox).await;
+        });
     }
 }

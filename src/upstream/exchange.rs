@@ -39,6 +39,7 @@ use super::pool::{Lease, Pool};
 use super::transport::{Waiting, Wire};
 use super::{Client, Error, Evidence, Failure, Progress, Side};
 use crate::config::model::GatewayConfig;
+use crate::failpoint;
 use crate::resilience::Deadline;
 
 /// A connection that carried no request and is younger than this needs no acknowledgement: its handshake is the proof
@@ -143,11 +144,13 @@ where
         G: AsyncFnOnce() -> bool,
     {
         let mut run = Run::new(limits);
+        failpoint::pass("wire.connect");
         let (mut lease, pool) = match self.exclusive(gateway, limits, run.started).await {
             Ok(checked_out) => checked_out,
             Err(ConnectError { failure, note }) => return Err(run.failed(failure, note)),
         };
         run.marks.connected = Some(run.started.elapsed());
+        failpoint::pass("wire.connected");
         let Some(wire) = lease.wire().map(Rc::clone) else {
             return Err(run.failed(Failure::Internal, "no connection"));
         };
@@ -194,6 +197,8 @@ where
                 }
             }
 
+            failpoint::pass("wire.held");
+
             // 2. May it go?
             if !gate().await {
                 return Err(run.failed(Failure::Withdrawn, "withdrawn before the commit byte"));
@@ -209,6 +214,7 @@ where
             }
 
             // 3. It goes.
+            failpoint::pass("wire.commit");
             run.committed = true;
             run.marks.released = Some(run.started.elapsed());
             gate_of_byte.release();
@@ -231,6 +237,7 @@ where
             None => return Err(run.failed(Failure::HeaderTimeout, "no answer in time")),
         };
         run.marks.head = Some(run.started.elapsed());
+        failpoint::pass("wire.head");
         let (head, incoming) = response.into_parts();
         run.status = Some(head.status.as_u16());
         let body = match within(limits.total.at(), collect(incoming, limits.answer)).await {
@@ -243,6 +250,7 @@ where
             return Err(run.failed(Failure::Connection, note));
         }
         run.marks.complete = Some(run.started.elapsed());
+        failpoint::pass("wire.complete");
         lease.give_back();
         Ok(Answer {
             head,

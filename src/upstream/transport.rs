@@ -153,7 +153,9 @@ impl Wire {
             Pass::Released => {
                 *held = None;
                 self.holding.set(false);
-                self.poll_write(cx, bytes)
+                let written = self.poll_write(cx, bytes);
+                crate::failpoint::pass("wire.committed");
+                written
             }
         }
     }

@@ -1,11 +1,15 @@
 //! Payments through the real binary: taken by the own gateway, taken elsewhere, replayed, refused, in doubt.
 
+mod audit;
 mod braintree;
 mod dialects;
 mod failover;
 mod faults;
 mod follow_ups;
+mod kill;
+mod misbehaviour;
 mod operators;
 mod razorpay;
+mod settings;
 mod square;
 mod struck;

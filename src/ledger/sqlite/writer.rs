@@ -23,6 +23,7 @@ use super::chain::{self, Chain};
 use super::checkpoint::Pacer;
 use super::codec::disk;
 use super::{Fatal, Gauges};
+use crate::failpoint;
 
 /// Changes in one transaction at most: bounds how long the first of them waits for the last.
 const BATCH: usize = 512;
@@ -151,10 +152,13 @@ impl Writer {
 
     fn commit(&mut self, batch: &mut Vec<Box<dyn Work>>) {
         let begun = Instant::now();
+        failpoint::pass("ledger.begin");
         match self.transaction(batch) {
             Ok(()) => {
+                failpoint::pass_with("ledger.committed", self.chain.position);
                 self.gauges.committed(begun.elapsed(), batch.len(), &self.chain);
                 batch.drain(..).for_each(|work| work.answer(None));
+                failpoint::pass("ledger.answered");
             }
             Err(LedgerError::Full) if batch.len() > 1 => {
                 for work in batch.drain(..) {
@@ -238,6 +242,7 @@ impl Writer {
                     .map_err(disk)?;
             }
         }
+        failpoint::pass("ledger.commit");
         self.execute("COMMIT")?;
         Ok(Attempted::Committed)
     }

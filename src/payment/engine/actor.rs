@@ -200,6 +200,9 @@ impl Actor {
                 idle_since = None;
             }
             let deadline = self.deadline.filter(|_| !self.callers.is_empty());
+            let waited_for = !self.callers.is_empty() || !self.asking.is_empty();
+            let on_its_way = !self.flights.is_empty();
+            let desk = Rc::clone(&self.desk);
             let Self {
                 inbox,
                 flights,
@@ -215,6 +218,8 @@ impl Actor {
                     Some(message) => Happened::Message(Box::new(message)),
                     None => Happened::Over,
                 },
+                // What is on its way is heard and recorded; the rest is in the ledger.
+                () = desk.closes(), if !on_its_way && !waited_for => Happened::Over,
                 Some(n) = hedges.next() => Happened::What(Box::new(What::Hedge { n })),
                 Some(n) = pauses.next() => Happened::What(Box::new(What::Timer { n })),
                 () = abandoned(callers) => Happened::Left,

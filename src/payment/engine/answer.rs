@@ -12,6 +12,7 @@ use super::actor::{Actor, Caller};
 use super::entry::Material;
 use super::{At, Route};
 use crate::config::model::Mode;
+use crate::failpoint;
 use crate::gateway::canonical::Answer;
 use crate::gateway::outcome::Outcome;
 use crate::gateway::{Head, Incoming, OwnError, Reply};
@@ -139,8 +140,10 @@ impl Actor {
                 }
                 .emit();
             }
+            failpoint::pass("application.answer");
             // Whoever hung up in the meantime asks again, and gets it then.
             let _ = reply.send(answer);
+            failpoint::pass("application.answered");
         }
         if verdict.is_final() {
             self.forget_request();

@@ -19,6 +19,7 @@ use super::entry::{Asked, Handled, LOCAL};
 use super::flight::Ground;
 use super::source::KeySource;
 use super::{Desk, Message, Route};
+use crate::failpoint;
 use crate::gateway::canonical::{Answer, ObjectKind, Operation, Refusal, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
 use crate::ledger::keys::Purpose;
@@ -287,7 +288,9 @@ pub(super) fn answer(actor: &mut Actor, name: Option<&str>, verdict: FollowUpVer
     for waiting in std::mem::take(&mut actor.asking) {
         if Some(waiting.name.as_str()) == name {
             let told = actor.follow_up_told(&waiting, verdict);
+            failpoint::pass("application.answer");
             let _ = waiting.reply.send(told);
+            failpoint::pass("application.answered");
         } else {
             rest.push(waiting);
         }

@@ -46,6 +46,13 @@ impl Sentinel {
         Self::start_by(command, dir, config, env)
     }
 
+    /// Starts in an existing directory, and does not wait until it is ready: it may never be.
+    pub fn start_unready(dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sentinel"));
+        command.stdin(Stdio::null());
+        Self::spawn(command, dir, config, env)
+    }
+
     /// Starts with one socket passed as systemd passes it: descriptor 3, `LISTEN_FDS` and `LISTEN_PID`.
     pub fn start_activated(config: &str, socket: std::net::TcpListener) -> Self {
         // A shell moves the socket to its place and becomes the binary, whose process id it can therefore name.
@@ -60,7 +67,13 @@ impl Sentinel {
         Self::start_by(shell, tempfile::tempdir().expect("a directory"), config, &[])
     }
 
-    fn start_by(mut command: Command, dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
+    fn start_by(command: Command, dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
+        let mut sentinel = Self::spawn(command, dir, config, env);
+        sentinel.wait_for("READY=1");
+        sentinel
+    }
+
+    fn spawn(mut command: Command, dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
         let config = config.replace("{dir}", &dir.path().display().to_string());
         let file = dir.path().join("sentinel.yaml");
         std::fs::write(&file, config).expect("the configuration is written");
@@ -84,9 +97,12 @@ impl Sentinel {
             .stderr(log)
             .spawn()
             .expect("sentinel starts");
-        let mut sentinel = Self { child, notify, dir };
-        sentinel.wait_for("READY=1");
-        sentinel
+        Self { child, notify, dir }
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Waits for a state that the binary reports to the service manager; gives the whole message.

@@ -65,6 +65,12 @@ pub struct Setup {
     pub failover: &'static str,
     /// More settings of every breaker.
     pub breaker: &'static str,
+    /// How long one attempt may take.
+    pub attempt: &'static str,
+    /// More settings of every gateway.
+    pub gateway: &'static str,
+    /// More top-level settings.
+    pub process: &'static str,
 }
 
 impl Default for Setup {
@@ -79,6 +85,9 @@ impl Default for Setup {
             razorpay: "razorpay, stripe, adyen",
             failover: "",
             breaker: "consecutive: 50, min_calls: 1000",
+            attempt: "1500ms",
+            gateway: "",
+            process: "",
         }
     }
 }
@@ -91,11 +100,17 @@ impl Shop {
 
     /// Opens one.
     pub async fn with(setup: Setup) -> Self {
+        Self::with_env(setup, &[]).await
+    }
+
+    /// Opens one whose process has more environment.
+    pub async fn with_env(setup: Setup, env: &[(&str, &str)]) -> Self {
         let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
         let [stripe, adyen, paypal, braintree, square, razorpay, admin] = std::array::from_fn(|_| free_port());
         let failover = format!(
-            "require_certificate: false, attempt_timeout: 1500ms, deadline: 4s{}{}",
+            "require_certificate: false, attempt_timeout: {}, deadline: 4s{}{}",
+            setup.attempt,
             if setup.failover.is_empty() { "" } else { ", " },
             setup.failover
         );
@@ -105,19 +120,21 @@ impl Shop {
                 setup.breaker
             )
         };
+        let gateway = setup.gateway;
         let config = format!(
-            "listeners: {{ admin: {admin} }}
+            "{}listeners: {{ admin: {admin} }}
 admin: {{ faults: true }}
 ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
 gateways:
-  stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }} }}
-  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }} }}
-  paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }} }}
-  braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{} }}
-  square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }} }}
-  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }} }}
+  stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }}{gateway} }}
+  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}{gateway} }}
+  paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }}{gateway} }}
+  braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{}{gateway} }}
+  square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }}{gateway} }}
+  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }}{gateway} }}
 routes:
 {}{}{}{}{}{}",
+            setup.process,
             url("stripe"),
             url("adyen"),
             url("paypal"),
@@ -133,7 +150,7 @@ routes:
             route("razorpay", razorpay, setup.razorpay),
         );
         Self {
-            sentinel: Sentinel::start(&config),
+            sentinel: Sentinel::start_in(tempfile::tempdir().expect("a directory"), &config, env),
             sandbox,
             stripe,
             adyen,
@@ -156,13 +173,25 @@ routes:
         }
     }
 
+    /// SIGKILL, and a new process on the same ledger that may end before it is ready.
+    #[must_use]
+    pub fn crash_again(self, env: &[(&str, &str)]) -> Self {
+        let dir = self.sentinel.kill();
+        Self {
+            sentinel: Sentinel::start_unready(dir, &self.config, env),
+            ..self
+        }
+    }
+
+    /// The ledger's file, to be read.
+    pub fn ledger(&self) -> rusqlite::Connection {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        rusqlite::Connection::open_with_flags(self.sentinel.path("ledger.db"), flags).expect("the ledger's file")
+    }
+
     /// What the ledger recorded of a payment, event by event.
     pub fn timeline(&self, payment: &str) -> String {
-        let ledger = rusqlite::Connection::open_with_flags(
-            self.sentinel.path("ledger.db"),
-            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
-        )
-        .expect("the ledger's file");
+        let ledger = self.ledger();
         let id: uuid::Uuid = payment.parse().expect("a payment's id");
         let mut statement = ledger
             .prepare("SELECT kind, payload FROM events WHERE payment = ?1 ORDER BY seq")

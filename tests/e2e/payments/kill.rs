@@ -1,0 +1,200 @@
+//! SIGKILL of the real binary at every durable write, every step of an exchange with a gateway and every answer of a
+//! payment; then a restart, an application that asks again with the same keys, and an audit: the books of all simulators,
+//! what was told before and after, and the ledger must agree.
+//!
+//! The places are not listed here: a run of the same payment without a SIGKILL records them.
+
+mod application;
+mod judge;
+mod scenario;
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use sentinel::failpoint::{AT, LOG};
+use tokio::time::Instant;
+
+use super::audit::at_rest;
+use crate::support::shop::Shop;
+use application::{Application, Came};
+use scenario::Scenario;
+
+/// How long a payment may take to come to rest.
+const REST: Duration = Duration::from_secs(120);
+/// Runs at once.
+const AT_ONCE: usize = 4;
+
+/// How one run went.
+struct Run {
+    killed: bool,
+    /// From the restart to the application's last definite answer.
+    recovered: Duration,
+}
+
+/// Where the process logs the places it passes.
+fn log_of(dir: &std::path::Path) -> (String, String) {
+    let path = dir.join("places").display().to_string();
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    (path, text)
+}
+
+/// Waits until everything is settled, or the process is dead.
+async fn rest(shop: &mut Shop) -> bool {
+    let begun = Instant::now();
+    loop {
+        if shop.sentinel.ended() {
+            return false;
+        }
+        if at_rest(&shop.ledger(), None) {
+            return true;
+        }
+        assert!(
+            begun.elapsed() < REST,
+            "a payment does not come to rest:\n{}",
+            shop.sentinel.log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The places that the payment passes when nobody kills it.
+async fn places(scenario: &Scenario) -> Vec<String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = log_of(dir.path());
+    let mut shop = scenario.shop(&[(LOG, &log)]).await;
+    let mut application = Application::new(scenario.steps);
+    assert_eq!(application.run(&shop).await, Came::Through, "{}", shop.sentinel.log());
+    assert!(rest(&mut shop).await);
+    let judged = judge::judge(&shop, &application, scenario.at_once, 0).await;
+    assert_eq!(judged, Ok(()), "{}: nobody was killed", scenario.name);
+    let (_, text) = log_of(dir.path());
+    let places: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect();
+    assert!(places.len() > 10, "{}: {places:?}", scenario.name);
+    places
+}
+
+/// One payment, killed at a place, and once more `again` places after the restart.
+async fn killed_at(scenario: &Scenario, place: &str, again: Option<u64>) -> Run {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, _) = log_of(dir.path());
+    let mut shop = scenario.shop(&[(LOG, &log), (AT, place)]).await;
+    let mut application = Application::new(scenario.steps);
+    if application.run(&shop).await == Came::Cut {
+        shop.sentinel.wait();
+    }
+    let killed = !rest(&mut shop).await;
+    // Whatever was down is up again.
+    shop.gateway("stripe").clear_faults();
+    if let Some(again) = again.filter(|_| killed) {
+        let at = format!("any#{again}");
+        shop = shop.crash_again(&[(LOG, &log), (AT, &at)]);
+        let begun = Instant::now();
+        while !shop.sentinel.ended() && begun.elapsed() < Duration::from_secs(2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let acknowledged = judge::acknowledged(&log_of(dir.path()).1);
+    if killed {
+        shop = shop.crash();
+    }
+    let begun = Instant::now();
+    assert_eq!(application.run(&shop).await, Came::Through, "{}", shop.sentinel.log());
+    let recovered = begun.elapsed();
+    assert!(rest(&mut shop).await, "it ended by itself:\n{}", shop.sentinel.log());
+    if let Err(wrong) = judge::judge(&shop, &application, scenario.at_once, acknowledged).await {
+        let lines: Vec<String> = shop
+            .ledger()
+            .prepare("SELECT kind, payload FROM events ORDER BY position")
+            .and_then(|mut statement| {
+                let rows = statement.query_map([], |row| {
+                    Ok(format!("{} {}", row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+                })?;
+                rows.collect()
+            })
+            .expect("events");
+        panic!(
+            "{}: killed at {place}, again {again:?}: {wrong}\n{}",
+            scenario.name,
+            lines.join("\n")
+        );
+    }
+    let ended = shop.sentinel.kill();
+    let verified = judge::verify(ended.path()).await;
+    assert!(verified.is_ok(), "{}: killed at {place}: {verified:?}", scenario.name);
+    Run { killed, recovered }
+}
+
+/// Kills a scenario at every `stride`-th place from `phase` on, and prints its row. `twice` for a second SIGKILL.
+async fn kill_everywhere(scenario: &Scenario, stride: usize, phase: usize, twice: bool) {
+    let places = places(scenario).await;
+    let chosen: Vec<(String, Option<u64>)> = places
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| index % stride == phase % stride)
+        // Recovery passes about as many places as a payment: the second one wanders over all of them.
+        .map(|(index, place)| (place.clone(), twice.then_some(1 + (index as u64 * 7) % 24)))
+        .collect();
+    let runs: Vec<Run> = futures_util::stream::iter(&chosen)
+        .map(|(place, again)| killed_at(scenario, place, *again))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let killed = runs.iter().filter(|run| run.killed).count();
+    let mut recovered: Vec<Duration> = runs.iter().filter(|run| run.killed).map(|run| run.recovered).collect();
+    recovered.sort_unstable();
+    let at = |share: usize| {
+        let index = (recovered.len() * share / 100).min(recovered.len().saturating_sub(1));
+        recovered.get(index).copied().unwrap_or_default().as_millis()
+    };
+    println!(
+        "| {} | {} | {} | {killed} | 0 | 0 | {} | {} |",
+        scenario.name,
+        places.len(),
+        if twice { "twice" } else { "once" },
+        at(50),
+        at(99)
+    );
+    // A place that depends on the moment may not be reached again, but they are few.
+    assert!(
+        killed * 10 >= runs.len() * 7,
+        "{}: {killed} of {}",
+        scenario.name,
+        runs.len()
+    );
+}
+
+fn header() {
+    println!("| payment | places | killed | SIGKILLs | double charges | records lost | recovered, ms: p50 | p99 |");
+    println!("|---|---|---|---|---|---|---|---|");
+}
+
+/// A slice: every scenario, a few places each, another few each time a place is added or goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_is_killed_anywhere_is_taken_once_and_told_truly() {
+    header();
+    for (index, scenario) in scenario::ALL.iter().enumerate() {
+        kill_everywhere(scenario, 23, index * 5, false).await;
+    }
+}
+
+/// The whole list; `tests/kill/run` runs it and explains the variables.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes half an hour: tests/kill/run"]
+async fn everywhere() {
+    let only = std::env::var("KILL_ONLY").unwrap_or_default();
+    let stride = std::env::var("KILL_STRIDE")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
+    let twice = std::env::var("KILL_TWICE").as_deref() != Ok("no");
+    header();
+    for scenario in scenario::ALL.iter().filter(|scenario| scenario.name.contains(&only)) {
+        kill_everywhere(scenario, stride, 0, false).await;
+        if twice {
+            kill_everywhere(scenario, stride, 0, true).await;
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What can go wrong with the request that takes a payment, and in which row or list it stands.
+
+use sentinel::sandbox::NativeError;
+use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
+
+use super::own::Own;
+
+/// How it must end when the application keeps asking with its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The payment is decided: taken once, or not at all.
+    Known,
+    /// It may stay in doubt: the gateway contradicts itself, or never answers.
+    Any,
+}
+
+/// One case.
+pub struct Case {
+    /// The row of the evidence table, or the list.
+    pub row: &'static str,
+    pub name: String,
+    pub rules: Vec<Rule>,
+    pub ends: Ends,
+}
+
+const BOTH: [When; 2] = [When::Before, When::After];
+const CUTS: [Cut; 3] = [Cut::Fin, Cut::Rst, Cut::Stall];
+
+fn word(when: When) -> &'static str {
+    match when {
+        When::Before => "not executed",
+        When::After => "executed",
+    }
+}
+
+fn cut(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Fin => "FIN",
+        Cut::Rst => "RST",
+        Cut::Stall => "silence",
+    }
+}
+
+/// Collects cases for one dialect.
+struct List {
+    own: Own,
+    cases: Vec<Case>,
+}
+
+impl List {
+    fn add(&mut self, row: &'static str, name: impl Into<String>, fault: Fault) {
+        let rule = Rule::once(self.own.first(), fault);
+        self.push(row, name, vec![rule], Ends::Known);
+    }
+
+    fn open(&mut self, row: &'static str, name: impl Into<String>, fault: Fault) {
+        let rule = Rule::once(self.own.first(), fault);
+        self.push(row, name, vec![rule], Ends::Any);
+    }
+
+    fn push(&mut self, row: &'static str, name: impl Into<String>, rules: Vec<Rule>, ends: Ends) {
+        self.cases.push(Case {
+            row,
+            name: name.into(),
+            rules,
+            ends,
+        });
+    }
+
+    fn foreign(&mut self, row: &'static str, status: u16, body: Option<&str>, location: Option<&str>) {
+        for when in BOTH {
+            let fault = Fault::Foreign {
+                status,
+                when,
+                body: body.map(str::to_owned),
+                content_type: body.map(|_| "application/json".to_owned()),
+                location: location.map(str::to_owned),
+            };
+            let kind = if body.is_some() { "JSON" } else { "HTML" };
+            self.add(row, format!("{status} {kind}, {}", word(when)), fault);
+        }
+    }
+
+    fn native(&mut self, row: &'static str, error: NativeError, when: When, stored: bool) {
+        let fault = Fault::Native {
+            error,
+            when,
+            retry_after: None,
+            stored,
+        };
+        let kept = if stored { ", kept under the key" } else { "" };
+        self.add(row, format!("native {error:?}, {}{kept}", word(when)), fault);
+    }
+}
+
+/// Every case over HTTP/1.1.
+pub fn cases(own: Own) -> Vec<Case> {
+    let mut list = List { own, cases: Vec::new() };
+    before_the_commit_byte(&mut list);
+    after_the_commit_byte(&mut list);
+    answers(&mut list);
+    misbehaviour(&mut list);
+    list.cases
+}
+
+fn before_the_commit_byte(list: &mut List) {
+    let refuse = Rule::always(Match::default(), Fault::Refuse { ms: Some(1500) });
+    list.push("1", "connections refused", vec![refuse], Ends::Known);
+    for how in CUTS {
+        let fault = Fault::CutConnection { cut: how };
+        list.push(
+            "1, 4",
+            format!("connection: {} before a byte", cut(how)),
+            vec![Rule::once(Match::default(), fault)],
+            Ends::Known,
+        );
+    }
+    for byte in [1, 60, 300] {
+        for how in CUTS {
+            list.add(
+                "5",
+                format!("request: {} after {byte} bytes", cut(how)),
+                Fault::CutRequest { byte, cut: how },
+            );
+        }
+    }
+}
+
+fn after_the_commit_byte(list: &mut List) {
+    for how in CUTS {
+        for when in BOTH {
+            let fault = Fault::CutAnswer {
+                byte: 0,
+                cut: how,
+                when,
+            };
+            list.add("9", format!("no answer: {}, {}", cut(how), word(when)), fault);
+        }
+    }
+    let late = Some(1200);
+    list.add("11", "arrives late", Fault::DelayArrival { ms: late });
+    list.add("11", "executes late", Fault::DelayExecution { ms: late });
+    list.add("11", "answers late", Fault::DelayAnswer { ms: late });
+    for byte in [1, 15, 120, 400] {
+        for how in [Cut::Fin, Cut::Rst] {
+            let fault = Fault::CutAnswer {
+                byte,
+                cut: how,
+                when: When::After,
+            };
+            list.add("12", format!("answer: {} after {byte} bytes", cut(how)), fault);
+        }
+    }
+    for bytes in [0, 1, 60, 200] {
+        list.add(
+            "12",
+            format!("body of {bytes} bytes, well framed"),
+            Fault::TruncateBody { bytes },
+        );
+    }
+}
+
+fn answers(list: &mut List) {
+    for status in [200, 201, 400, 402, 403, 404, 409, 429] {
+        list.foreign("13", status, None, None);
+    }
+    for status in [200, 402] {
+        list.foreign("13", status, Some("{}"), None);
+    }
+    list.foreign("13", 402, Some(r#"{"error":{}}"#), None);
+    for error in [NativeError::Unauthorized, NativeError::Forbidden] {
+        list.native("14", error, When::Before, false);
+    }
+    list.native("15", NativeError::RateLimit, When::Before, false);
+    for when in BOTH {
+        list.native("17", NativeError::Conflict, when, false);
+        for error in [NativeError::Internal, NativeError::Unavailable] {
+            list.native("19", error, when, false);
+        }
+    }
+    list.native("19", NativeError::Internal, When::After, true);
+    for status in [408, 421, 425, 500, 502, 503, 504, 520] {
+        list.foreign("19", status, None, None);
+    }
+    for status in [301, 302, 307, 308] {
+        list.foreign("20", status, None, Some("/v1/elsewhere"));
+    }
+}
+
+fn misbehaviour(list: &mut List) {
+    let own = list.own;
+    for (name, pointer, value) in own.pointers() {
+        let fault = |value: serde_json::Value| Fault::Patch {
+            pointer: pointer.to_owned(),
+            value,
+        };
+        list.open("misbehaviour", format!("success with {name}"), fault(value));
+    }
+    let forever = Fault::Native {
+        error: NativeError::Conflict,
+        when: When::Before,
+        retry_after: None,
+        stored: false,
+    };
+    let rules = vec![Rule::always(own.first(), forever)];
+    list.push("misbehaviour", "409 for ever", rules, Ends::Any);
+    let header = |name: &str, value: Option<String>| Fault::Header {
+        name: name.to_owned(),
+        value,
+    };
+    list.add(
+        "misbehaviour",
+        "gzip claimed",
+        header("content-encoding", Some("gzip".to_owned())),
+    );
+    list.add(
+        "misbehaviour",
+        "a header of 1 MB",
+        header("x-large", Some("x".repeat(1 << 20))),
+    );
+    list.add(
+        "misbehaviour",
+        "a clock in 1970",
+        header("date", Some("Thu, 01 Jan 1970 00:00:00 GMT".to_owned())),
+    );
+    list.add("misbehaviour", "no request id", header("request-id", None));
+    list.add(
+        "misbehaviour",
+        "a dripping body",
+        Fault::Drip { bytes: 64, every_ms: 2 },
+    );
+    list.add("misbehaviour", "the connection ends after the answer", Fault::GoAway);
+    if own == Own::Stripe {
+        let lost = Fault::CutAnswer {
+            byte: 0,
+            cut: Cut::Rst,
+            when: When::After,
+        };
+        let omitted = Fault::Patch {
+            pointer: "/data".to_owned(),
+            value: serde_json::json!([]),
+        };
+        let rules = vec![
+            Rule::once(own.first(), lost),
+            Rule {
+                times: Some(2),
+                ..Rule::once(Match::path("GET", "/v1/payment_intents*"), omitted)
+            },
+        ];
+        list.push(
+            "misbehaviour",
+            "answer lost, and the list omits it twice",
+            rules,
+            Ends::Known,
+        );
+    }
+}
+
+/// Cases that only HTTP/2 has.
+pub fn http2(own: Own) -> Vec<Case> {
+    let mut list = List { own, cases: Vec::new() };
+    for (row, name, code) in [
+        ("6", "REFUSED_STREAM", 7),
+        ("8", "NO_ERROR", 0),
+        ("8", "INTERNAL_ERROR", 2),
+        ("8", "CANCEL", 8),
+        ("8", "ENHANCE_YOUR_CALM", 11),
+        ("8", "HTTP_1_1_REQUIRED", 13),
+    ] {
+        for when in BOTH {
+            list.add(
+                row,
+                format!("RST_STREAM {name}, {}", word(when)),
+                Fault::ResetStream { code, when },
+            );
+        }
+    }
+    list.add("3, 7", "GOAWAY", Fault::GoAway);
+    list.cases
+}
