@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the door to the ground.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "cli",
     "app",
     "listen",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 19] = [
     "config",
     "reload",
     "sandbox",
+    "failpoint",
 ];
 
 /// The arrows that go up, each with its reason. A path stands for itself and all below it.
