@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::app::control::{BreakerCommand, Control};
 use crate::app::liveness;
 use crate::config::model::Listen;
+use crate::gateway::prospect;
 use crate::telemetry::openmetrics;
 
 /// Serves until it is told to stop (by a value, or by the end of the sender); what was begun is then finished.
@@ -241,6 +242,7 @@ async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
                 "path_prefix": route.config.path_prefix,
                 "host": route.config.host,
                 "gateways": route.config.gateways,
+                "plan": prospect::of(&runtime.config, &route.config),
                 "in_flight": route.protection.limit.in_flight(),
                 "limit": route.protection.limit.limit(),
                 "retry_budget_remaining": route.protection.budget.remaining(now),

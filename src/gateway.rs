@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod outcome;
 pub mod paypal;
+pub mod prospect;
 pub mod razorpay;
 pub mod square;
 pub mod stripe;
@@ -213,6 +214,29 @@ pub struct Capabilities {
     pub idempotency_key_len: usize,
 }
 
+/// What a gateway charges for an application of another dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accepted {
+    /// A card of its own vault, by the instrument map or a token beside the request.
+    Token,
+    /// A card number, where the route allows one.
+    Card,
+    /// A mandate of its own vault, for payments that the merchant initiates.
+    Mandate,
+}
+
+impl Accepted {
+    /// A few words for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Token => "card by map",
+            Self::Card => "card by number",
+            Self::Mandate => "merchant-initiated mandate by map",
+        }
+    }
+}
+
 /// What Sentinel itself has to tell the application. Each dialect renders it in the gateway's own error shape, because
 /// official SDKs crash or lose the message on any other (reference: SDK behaviour tables).
 #[derive(Clone, Debug)]
@@ -278,10 +302,18 @@ pub trait Gateway: Send + Sync {
         self.capabilities().idempotency_hours
     }
 
-    /// Whether the gateway takes one payment only for a reference of its own (Razorpay's order), so that the reference
-    /// stands for the key that its applications do not have.
-    fn guarded(&self) -> bool {
-        false
+    /// What can be charged here for an application of another dialect.
+    fn instruments(&self) -> &'static [Accepted] {
+        match self.capabilities().server_side_card {
+            true => &[Accepted::Token, Accepted::Card],
+            false => &[Accepted::Token],
+        }
+    }
+
+    /// The gateway's own object that this request pays, where it is paid once only (Razorpay's order): it stands for the
+    /// key that such a gateway's applications do not have.
+    fn paid_once(&self, _head: &Head, _body: &[u8]) -> Option<String> {
+        None
     }
 
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the

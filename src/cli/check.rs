@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::load::{Problem, load};
 use crate::config::model::{Config, GatewayConfig, Listen, Mode, Route};
-use crate::gateway::{FenceStrength, for_dialect};
+use crate::gateway::{FenceStrength, for_dialect, prospect};
 
 /// Arguments of `sentinel check`.
 #[derive(Debug, clap::Args)]
@@ -177,6 +177,9 @@ fn text(file: &Path, config: &Config) -> String {
                 )
             };
             line(format!("  failover: {}; {fence}", route.failover.mode.name()));
+            if let Some(plan) = prospect::of(config, route).filter(|plan| !plan.then.is_empty()) {
+                line(format!("  plan: {}", plan.words()));
+            }
         }
     }
     line(format!("{}: ok", file.display()));
@@ -203,6 +206,7 @@ fn meaning(config: &Config) -> Value {
             "host": route.host,
             "failover": route.failover.mode,
             "gateways": gateways.collect::<Vec<_>>(),
+            "plan": prospect::of(config, route),
         })
     });
     let listeners = config.data_listeners().into_values().map(Listen::url);

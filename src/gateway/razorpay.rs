@@ -3,7 +3,7 @@
 //! What is peculiar here, and decides how much can be promised:
 //!
 //! * A payment belongs to an order, and an order is paid once: while it has an authorised payment no other can succeed. The
-//!   order is what stands for a key ([`Gateway::guarded`]): payments have none.
+//!   order is what stands for a key ([`Gateway::paid_once`]): payments have none.
 //! * `failed` is not the end of a payment whose reason is a timeout or a technical error: Razorpay asks the bank for days
 //!   and may still authorise it. Only a reason that is a verdict is a decline; every other failed payment stays unknown.
 //! * Nothing fences a payment and nothing voids one. An uncaptured authorisation is returned by Razorpay itself after the
@@ -38,7 +38,8 @@ use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
-    Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply, Stopped,
+    Accepted, Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised,
+    Reply, Stopped,
 };
 use crate::config::model::Dialect;
 
@@ -95,8 +96,12 @@ impl Gateway for Razorpay {
         parse::request(recognised, head, body, settings)
     }
 
-    fn guarded(&self) -> bool {
-        true
+    fn instruments(&self) -> &'static [Accepted] {
+        &[Accepted::Mandate]
+    }
+
+    fn paid_once(&self, head: &Head, body: &[u8]) -> Option<String> {
+        parse::order(head, body)
     }
 
     /// A capture is preceded by a look, and a refund has a key: Razorpay states no time for it, and a day is the least.

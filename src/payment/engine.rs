@@ -33,6 +33,7 @@ mod dossier;
 mod entry;
 mod flight;
 mod follow_up;
+mod guard;
 mod instruments;
 mod loading;
 mod notices;

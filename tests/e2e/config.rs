@@ -108,6 +108,33 @@ routes:
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!((code, &told["problems"][0]["line"]), (78, &serde_json::json!(6)));
 
+    let more = "ledger: { sqlite: ledger.db }
+gateways:
+  stripe: { dialect: stripe, endpoint: https://api.stripe.com, credentials: { secret_key: sk_test_secret } }
+  adyen: { dialect: adyen, endpoint: https://checkout-test.adyen.com, credentials: { api_key: k, merchant_account: Acme } }
+  square: { dialect: square, endpoint: https://connect.squareupsandbox.com, credentials: { access_token: t } }
+  razorpay: { dialect: razorpay, endpoint: https://api.razorpay.com, credentials: { key_id: k, key_secret: s } }
+routes:
+  - { name: checkout, listen: 127.0.0.1:8081, dialect: stripe, gateways: [stripe, adyen, square, razorpay],
+      failover: { raw_cards: true } }
+  - { name: gated, listen: 127.0.0.1:8082, dialect: stripe, gateways: [stripe, razorpay], failover: { mode: gated } }
+";
+    std::fs::write(&file, more).unwrap();
+    let (code, told, trouble) = command(&["check", "--config", "sentinel.yaml"], dir.path());
+    assert_eq!(code, 0, "{trouble}");
+    for wanted in [
+        "plan: stripe (fence F3 once certified) -> adyen: card by map, card by number -> square: card by map, no server-side card, \
+         no 3-D Secure of elsewhere -> razorpay: merchant-initiated mandate by map, no server-side card, whole captures only, \
+         no release of a hold, no 3-D Secure of elsewhere\n",
+        "plan: stripe (fence F3 once certified) -> razorpay: never, no hold that can be captured and released",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    let (_, told, _) = command(&["check", "--config", "sentinel.yaml", "--format", "json"], dir.path());
+    let meaning: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(meaning["routes"][1]["plan"]["then"][0]["never"], "cannot_be_gated");
+    assert_eq!(meaning["routes"][0]["plan"]["then"][2]["charges"][0], "mandate");
+
     let (code, schema, _) = command(&["schema"], dir.path());
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     assert_eq!((code, &schema["title"]), (0, &serde_json::json!("API Sentinel")));

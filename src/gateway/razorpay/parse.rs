@@ -24,7 +24,7 @@ pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
     let (get, post) = (method == Method::GET, method == Method::POST);
     let (operation, object) = match segments.as_slice() {
         // Whether it holds or takes money stands in the order.
-        ["v1", "payments", "create", "json" | "recurring"] if post => (Operation::Sale, None),
+        ["v1", "payments", "create", _] if post => (Operation::Sale, None),
         ["v1", "payments", id, "capture"] if post => (Operation::Capture, Some(id)),
         ["v1", "payments", id, "refund"] if post => (Operation::Refund, Some(id)),
         ["v1", "payments", id, "refunds"] if get => (Operation::List, Some(id)),
@@ -63,6 +63,17 @@ pub(super) fn key(head: &Head, body: &[u8]) -> Result<Option<String>, Refusal> {
     Ok(receipt.map(|receipt| format!("{} {amount} {receipt}", head.path)))
 }
 
+/// The order that a request pays, by whatever call.
+pub(super) fn order(head: &Head, body: &[u8]) -> Option<String> {
+    let pays = head.method == Method::POST && head.path.starts_with("/v1/payments/create/");
+    let order = json::object(body)
+        .filter(|_| pays)?
+        .get("order_id")?
+        .as_str()?
+        .to_owned();
+    (!order.is_empty()).then_some(order)
+}
+
 pub(super) fn request(
     recognised: &Recognised,
     head: &Head,
@@ -74,7 +85,9 @@ pub(super) fn request(
         ..Target::default()
     };
     match recognised.operation {
-        Operation::Sale => pay(head, Fields::parse(body)?, settings),
+        Operation::Sale if head.path.ends_with("/json") || head.path.ends_with("/recurring") => {
+            pay(head, Fields::parse(body)?, settings)
+        }
         Operation::Capture => {
             let mut fields = Fields::parse(body)?;
             let amount = amount(&mut fields)?;

@@ -51,7 +51,8 @@ pub struct PlannedGateway {
     pub void: bool,
     /// How long the gateway keeps idempotency keys, in hours; 0 for a gateway without them.
     pub idempotency_hours: u32,
-    /// For how many hours a capture, void or refund may be sent again.
+    /// For how many hours a capture, void or refund may be sent again. A plan that does not say it allows none.
+    #[serde(default)]
     pub modification_hours: u32,
     /// Whether a declined payment's object can still be completed there (a Stripe intent can be confirmed again from the
     /// browser). Such an object is closed by a fence before money is asked for elsewhere.

@@ -10,9 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zeroize::Zeroize as _;
 
-use super::super::core::{KeyKind, State};
+use super::super::core::KeyKind;
+use super::actor::unavailable;
 use super::answer::{Told, own_error};
-use super::opening::{self, Opening};
+use super::guard::Standing;
+use super::opening::Opening;
+use super::persist::trouble;
 use super::source::KeySource;
 use super::{Desk, Route, canon, follow_up, planner};
 use crate::config::model::KeyPolicy;
@@ -170,39 +173,24 @@ impl Desk {
         }
     }
 
-    /// Whether another request for the same order is its gateway's to judge: one with another card, say, while the first is
-    /// still that gateway's. An order that was paid elsewhere, or may have been, is not paid again.
-    async fn left_to_its_gateway(&self, route: &Arc<Route>, source: &KeySource, fingerprint: &[u8; 32]) -> bool {
-        if !matches!(source, KeySource::Order(_)) {
-            return false;
-        }
-        for generation in 0.. {
-            let hash = source.hash(self.engine.ledger.keys(), route.name(), uuid::Uuid::nil(), generation);
-            let found = match self.engine.ledger.by_key(hash).await {
-                Ok(Some(found)) => found,
-                Ok(None) => return false,
-                Err(error) => {
-                    tracing::warn!(%error, "an order could not be looked up");
-                    return false;
-                }
-            };
-            if opening::over(source, &found, route, self.engine.ledger.now()) {
-                continue;
-            }
-            let state = serde_json::from_str::<State>(&found.folded).ok();
-            let native = state.is_some_and(|state| {
-                let mut pays = state.pays();
-                let owner = |attempt| state.gateway_of(attempt).is_some_and(|planned| planned.native);
-                pays.all(|(_, attempt)| owner(attempt))
-            });
-            return native && found.fingerprint != *fingerprint;
-        }
-        false
-    }
-
     async fn pay(self: &Rc<Self>, route: &Arc<Route>, asked: Asked, authorization: Option<HeaderValue>) -> Handled {
         let dialect = route.dialect();
+        let order = dialect.paid_once(&asked.head, &asked.body).map(KeySource::Order);
+        let standing = match &order {
+            Some(order) => match self.standing(route, order).await {
+                Ok(standing) => standing,
+                Err(error) => {
+                    trouble(self, &error);
+                    let error = unavailable("ledger_unavailable");
+                    return Handled::Answered(own_error(route, &asked.head, &error, "ledger_unavailable"));
+                }
+            },
+            None => Standing::Free,
+        };
         let refuse = |unavailable: &'static str| {
+            if matches!(standing, Standing::Away(_)) {
+                return Handled::Answered(paid_elsewhere(route, &asked.head));
+            }
             FailoverRefused {
                 route: route.metrics(),
                 payment: "",
@@ -238,6 +226,7 @@ impl Desk {
                 path: matches!(route.dialect().dialect(), crate::config::model::Dialect::Paypal)
                     .then(|| asked.head.path.clone()),
             },
+            (None, _) if order.is_some() => order.unwrap_or(KeySource::None),
             (None, KeyPolicy::Required) => {
                 let error = OwnError {
                     status: StatusCode::BAD_REQUEST,
@@ -247,10 +236,6 @@ impl Desk {
                 };
                 return Handled::Answered(own_error(route, &asked.head, &error, "idempotency_key_required"));
             }
-            (None, _) if dialect.guarded() => match &pay.reference {
-                Some(order) => KeySource::Order(order.clone()),
-                None => KeySource::None,
-            },
             (None, KeyPolicy::Natural) => KeySource::natural(&pay).unwrap_or(KeySource::None),
             (None, KeyPolicy::Transparent) => KeySource::None,
         };
@@ -262,11 +247,18 @@ impl Desk {
         };
         let keys = self.engine.ledger.keys();
         let fingerprint = canon::fingerprint(keys, &asked.head, &pay);
-        if self.left_to_its_gateway(route, &source, &fingerprint).await {
-            return Handled::Forward {
-                unavailable: None,
-                authorization: None,
-            };
+        match standing {
+            // Another request for the order: while its payment is the gateway's own, the gateway judges.
+            Standing::Own(known) if known != fingerprint => {
+                return Handled::Forward {
+                    unavailable: None,
+                    authorization: None,
+                };
+            }
+            Standing::Away(known) if known != fingerprint => {
+                return Handled::Answered(paid_elsewhere(route, &asked.head));
+            }
+            _ => {}
         }
         let order = pay
             .reference
@@ -302,6 +294,18 @@ impl Desk {
             Err(_) => Handled::Answered(Told::lost(route, &material.head)),
         }
     }
+}
+
+/// An order is paid once, by whichever gateway.
+fn paid_elsewhere(route: &Route, head: &Head) -> Told {
+    let error = OwnError {
+        status: StatusCode::CONFLICT,
+        code: "possible_duplicate",
+        message: "A payment of this order was taken by another gateway, or may have been: it was not paid again."
+            .to_owned(),
+        retry: false,
+    };
+    own_error(route, head, &error, "possible_duplicate")
 }
 
 fn bad_key(route: &Route, head: &Head, refusal: &Refusal) -> Told {

@@ -110,6 +110,28 @@ async fn razorpays_application_is_served_by_the_others_and_told_under_its_own_si
             assert_eq!(refunded.status(), 200, "{owner}: {}", refunded.text());
             assert_eq!(parsed(&refunded)["entity"], "refund");
         }
+        // Razorpay is back and knows nothing of it; the order stays paid, by whatever call it is asked for.
+        shop.gateway("razorpay").clear_faults();
+        let mut other = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
+            "order_id": lost, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000002", "recurring": true});
+        for path in ["recurring", "json", "upi"] {
+            let path = format!("/v1/payments/create/{path}");
+            let refused = shop.razorpay_send("POST", &path, "", &other).await;
+            assert_eq!(refused.status(), 409, "{owner} {path}: {}", refused.text());
+            other["method"] = "upi".into();
+        }
+        assert_eq!(parsed(&charge(&shop, &lost).await)["razorpay_payment_id"], id.as_str());
+        // An order whose payment is Razorpay's own is Razorpay's to judge.
+        other["order_id"] = own.as_str().into();
+        let judged = shop
+            .razorpay_send("POST", "/v1/payments/create/recurring", "", &other)
+            .await;
+        assert_eq!(
+            parsed(&judged)["error"]["reason"],
+            "order_already_paid",
+            "{}",
+            judged.text()
+        );
         let audit = shop.audit().await;
         assert!(audit.clean(), "{audit:#?}");
         let live = audit.live(&lost);
