@@ -1,9 +1,11 @@
 //! Failover itself.
 //!
 //! [`core`] decides and does nothing else; the engine around it carries out what it decides, and
-//! [`recovery`] looks after what nobody else does.
+//! [`recovery`] looks after what nobody else does. [`webhooks`] bring what gateways tell by themselves, and
+//! [`timeline`] tells people.
 
 pub mod core;
 pub mod engine;
 pub mod recovery;
 pub mod timeline;
+pub mod webhooks;

@@ -10,6 +10,7 @@ pub mod headers;
 mod payment;
 pub mod reason;
 pub mod runtime;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -129,6 +130,9 @@ impl Proxy {
         }
         let matched = runtime.table.find(info.listener(), host, path);
         let Some(matched) = matched else {
+            if let (Some(gateway), Some(desk)) = (runtime.webhooks(info.listener(), path), &self.desk) {
+                return webhook::receive(desk, gateway.cloned(), request).await;
+            }
             HeadRejected {
                 metrics: &self.metrics,
                 reason: Reason::NoRoute.label(),

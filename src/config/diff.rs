@@ -22,6 +22,7 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
         after,
         workers,
         listeners.shared,
+        listeners.webhooks,
         listeners.admin,
         ledger,
         shutdown.min,

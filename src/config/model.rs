@@ -57,6 +57,7 @@ impl Config {
     pub fn data_listeners(&self) -> BTreeMap<SocketAddr, &Listen> {
         let own = self.routes.iter().flat_map(|route| &route.listen);
         own.chain(&self.listeners.shared)
+            .chain(&self.listeners.webhooks)
             .map(|listen| (listen.address, listen))
             .collect()
     }
@@ -67,6 +68,8 @@ impl Config {
 pub struct Listeners {
     /// Tenants' API and path-prefixed gateways; a TLS one beside a plain one, where some SDKs refuse plain HTTP.
     pub shared: Vec<Listen>,
+    /// Gateways' webhooks, each account's at `/<name of the gateway>`.
+    pub webhooks: Vec<Listen>,
     /// Operators.
     pub admin: Option<SocketAddr>,
 }

@@ -100,6 +100,9 @@ pub struct Listeners {
     /// Path-prefixed gateways.
     #[serde(default)]
     pub shared: OneOrMany<Listen>,
+    /// Gateways' webhooks, each account's at `/<name of the gateway>`.
+    #[serde(default)]
+    pub webhooks: OneOrMany<Listen>,
     /// Operators.
     pub admin: Option<String>,
 }

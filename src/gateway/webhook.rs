@@ -41,6 +41,8 @@ pub struct WebhookFact {
     pub leg: Option<Leg>,
     /// The reference that the request carried: Sentinel's own or the merchant's.
     pub reference: Option<String>,
+    /// The idempotency key of the request that it came of, where the gateway says it.
+    pub key: Option<String>,
     /// What it proves, with the gateway's ids.
     pub observation: Observation,
     /// When it happened at the gateway, seconds of Unix time.

@@ -66,6 +66,7 @@ pub use answer::Told;
 pub use dossier::{NAME as DOSSIER, declines};
 pub use entry::{Asked, Handled};
 pub use route::{At, Route};
+pub use source::{key_hash, order_hash};
 pub use wire::Wire;
 
 /// Events that may wait for one payment. More callers than this at once wait for a place.

@@ -121,6 +121,17 @@ impl Runtime {
         })
     }
 
+    /// The gateway whose webhooks come to this path; `None` where the listener is not for webhooks.
+    pub fn webhooks(&self, listener: std::net::SocketAddr, path: &str) -> Option<Option<&Arc<GatewayConfig>>> {
+        let ours = self
+            .config
+            .listeners
+            .webhooks
+            .iter()
+            .any(|listen| listen.address == listener);
+        ours.then(|| self.config.gateways.get(path.strip_prefix('/')?))
+    }
+
     /// The routes that payments can be taken on.
     pub fn payments(&self) -> impl Iterator<Item = Arc<engine::Route>> {
         self.routes.iter().filter_map(|route| route.payments.clone())

@@ -7,7 +7,7 @@ mod payment;
 
 pub use payment::{
     FailedOver, FailoverRefused, InDoubt, LedgerTrouble, ObligationChanged, PaymentAnswered, Recovered, Replayed,
-    Resolved,
+    Resolved, WebhookReceived,
 };
 
 use std::fmt;

@@ -64,6 +64,7 @@ pub struct Metrics {
     pub(super) obligations_open: Gauges,
     pub(super) obligations: Counters,
     pub(super) replays: Counters,
+    pub(super) webhooks: Counters,
 
     /// Connections to gateways: `state` is `idle` or `busy`.
     pub pool_connections: Gauges,
@@ -249,6 +250,12 @@ impl Metrics {
                 "idempotency_replays_total",
                 "Requests answered from the ledger because their payment was finished.",
                 &["route"],
+            )?,
+            webhooks: counters(
+                &r,
+                "webhooks_total",
+                "Webhooks of gateways: brought to a payment, of no use, or why they were refused.",
+                &["gateway", "result"],
             )?,
             pool_connections: gauges(
                 &r,

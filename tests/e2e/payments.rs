@@ -13,3 +13,4 @@ mod razorpay;
 mod settings;
 mod square;
 mod struck;
+mod webhooks;

@@ -17,6 +17,7 @@ impl Reader<'_> {
         let local_ca = PathBuf::from(raw.local_ca.unwrap_or_else(|| defaults::LOCAL_CA.into()));
         let listeners = Listeners {
             shared: self.listeners("listeners.shared", raw.listeners.shared, &local_ca),
+            webhooks: self.listeners("listeners.webhooks", raw.listeners.webhooks, &local_ca),
             admin: self.address("listeners.admin".into(), raw.listeners.admin.as_deref()),
         };
         let ledger = raw.ledger.map(|ledger| self.ledger(ledger));
@@ -48,6 +49,7 @@ impl Reader<'_> {
             routes.push(Arc::new(self.route(at, route, listen, &known)));
         }
         self.across(&indices, &routes, &listeners);
+        self.webhook_listeners(&routes, &listeners, has_ledger);
         let admin = Admin {
             token: raw
                 .admin

@@ -325,6 +325,28 @@ impl Reader<'_> {
     }
 
     /// What concerns several routes at once. `indices` are those in the text.
+    /// Webhooks come from outside: their listener is nobody else's.
+    pub(super) fn webhook_listeners(&mut self, routes: &[Arc<Route>], listeners: &Listeners, ledger: bool) {
+        let taken = |address: SocketAddr| {
+            routes.iter().any(|route| route.listens_at(address))
+                || listeners.shared.iter().any(|listen| listen.address == address)
+                || listeners.admin == Some(address)
+        };
+        if listeners.webhooks.iter().any(|listen| taken(listen.address)) {
+            self.problem(
+                "listeners.webhooks",
+                "is another listener, too; webhooks need one of their own",
+            );
+        }
+        if !listeners.webhooks.is_empty() && !ledger {
+            self.hinted(
+                "listeners.webhooks",
+                "is of no use without a ledger",
+                "add `ledger: { sqlite: /var/lib/sentinel/ledger.db }`",
+            );
+        }
+    }
+
     pub(super) fn across(&mut self, indices: &[usize], routes: &[Arc<Route>], listeners: &Listeners) {
         let mut names = BTreeSet::new();
         let mut owned: BTreeSet<(SocketAddr, String, Option<String>)> = BTreeSet::new();

@@ -28,6 +28,18 @@ fn a_small_file_is_enough() {
 }
 
 #[test]
+fn webhooks_need_a_ledger() {
+    let text = GOOD.replace("admin:", "webhooks: 127.0.0.1:8090, admin:");
+    let found = problems(&text);
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.contains("is of no use without a ledger")),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn every_problem_of_shape_and_of_meaning_is_told_at_once_with_its_place() {
     let text = "workers: four
 listeners: { admin: 127.0.0.1, shred: x }
@@ -313,6 +325,11 @@ fn failover_without_what_makes_it_safe_is_refused() {
             "listen: 127.0.0.1:8081",
             "listen: 127.0.0.1:9901",
             "is the admin listener",
+        ),
+        (
+            "admin: 127.0.0.1:9901",
+            "admin: 127.0.0.1:9901, webhooks: 127.0.0.1:8081",
+            "webhooks need one of their own",
         ),
     ] {
         let text = failing_over();

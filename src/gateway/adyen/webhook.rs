@@ -142,6 +142,7 @@ fn fact(item: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         event_id: format!("{event}:{psp}:{success}"),
         leg,
         reference: text("merchantReference").map(str::to_owned),
+        key: None,
         observation,
         occurred_at: text("eventDate")
             .and_then(|date| date.parse::<jiff::Timestamp>().ok())

@@ -182,6 +182,7 @@ fn fact(event: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         event_id: id,
         leg,
         reference: text(resource, "custom_id"),
+        key: None,
         observation,
         occurred_at: time.map(|time| time.as_second()),
     })

@@ -85,6 +85,7 @@ fn fact(headers: &HeaderMap, event: &Map<String, Value>) -> Result<WebhookFact, 
         event_id,
         leg,
         reference,
+        key: None,
         observation: observe::answer(asked, None, None, &answer),
         occurred_at: event.get("created_at").and_then(Value::as_i64),
     })

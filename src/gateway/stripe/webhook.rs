@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::parse::order;
-use super::{REFERENCE_KEY, observe};
+use super::{FENCE_KEY, REFERENCE_KEY, observe};
 use crate::gateway::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use crate::gateway::{Incoming, Leg, json};
 
@@ -74,6 +74,11 @@ pub fn read(
         .flatten()
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect::<indexmap::IndexMap<_, _>>();
+    // What a fence left behind is no payment of anybody's.
+    let leg = leg.filter(|_| !metadata.contains_key(FENCE_KEY));
+    let key = event
+        .get("request")
+        .and_then(|request| request.get("idempotency_key")?.as_str().map(str::to_owned));
     Ok(vec![WebhookFact {
         event: kind,
         event_id,
@@ -81,6 +86,7 @@ pub fn read(
             Leg::Lookup => Leg::Charge,
             leg => leg,
         }),
+        key,
         reference: metadata.get(REFERENCE_KEY).cloned().or_else(|| order(&metadata)),
         observation: observe::observe(leg.unwrap_or(Leg::Lookup), None, None, &answer),
         occurred_at: event.get("created").and_then(Value::as_i64),

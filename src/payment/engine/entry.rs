@@ -21,7 +21,6 @@ use super::{Desk, Route, canon, follow_up, planner};
 use crate::config::model::KeyPolicy;
 use crate::gateway::canonical::{Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::{Credential, Head, OwnError, Recognised};
-use crate::ledger::keys::Purpose;
 use crate::telemetry::event::FailoverRefused;
 
 /// The tenant of everybody who is not registered.
@@ -263,7 +262,7 @@ impl Desk {
         let order = pay
             .reference
             .as_ref()
-            .map(|reference| keys.hash(Purpose::OrderReference, &[LOCAL.as_bytes(), reference.as_bytes()]));
+            .map(|reference| super::order_hash(keys, reference));
         let key = if kind == KeyKind::Application { key } else { None };
         let material = Arc::new(Material {
             head: asked.head,

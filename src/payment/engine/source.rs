@@ -7,6 +7,21 @@ use super::entry::LOCAL;
 use crate::gateway::canonical::Pay;
 use crate::ledger::keys::{Keys, Purpose};
 
+/// The keyed hash of a payment that the application names by its idempotency key alone, by POST.
+pub fn key_hash(keys: &Keys, route: &str, key: &str) -> [u8; 32] {
+    let source = KeySource::Application {
+        method: "POST".to_owned(),
+        key: key.to_owned(),
+        path: None,
+    };
+    source.hash(keys, route, Uuid::nil(), 0)
+}
+
+/// The keyed hash of the merchant's order reference.
+pub fn order_hash(keys: &Keys, reference: &str) -> [u8; 32] {
+    keys.hash(Purpose::OrderReference, &[LOCAL.as_bytes(), reference.as_bytes()])
+}
+
 /// What names a payment.
 pub(super) enum KeySource {
     /// The application's idempotency key.

@@ -227,6 +227,43 @@ impl Replayed<'_> {
     }
 }
 
+/// A gateway sent a webhook.
+#[derive(Debug)]
+pub struct WebhookReceived<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// The gateway's configured name.
+    pub gateway: &'a str,
+    /// The gateway's name for what happened; empty before it is believed.
+    pub event: &'a str,
+    /// The payment that it is about; empty when none is known.
+    pub payment: &'a str,
+    /// What became of it, of a closed set.
+    pub result: &'static str,
+}
+
+impl WebhookReceived<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics.webhooks.with(&[self.gateway, self.result]).inc();
+        match self.result {
+            "matched" | "silent" | "unmatched" => tracing::info!(
+                gateway = self.gateway,
+                event = self.event,
+                payment = self.payment,
+                result = self.result,
+                "webhook"
+            ),
+            refused => tracing::warn!(
+                gateway = self.gateway,
+                event = self.event,
+                result = refused,
+                "webhook refused"
+            ),
+        }
+    }
+}
+
 /// An obligation was made (`result` is `opened`) or ended.
 #[derive(Debug)]
 pub struct ObligationChanged<'a> {

@@ -42,6 +42,8 @@ pub struct Shop {
     pub razorpay: SocketAddr,
     /// The operators' listener.
     pub admin: SocketAddr,
+    /// Where gateways post their webhooks.
+    pub webhooks: SocketAddr,
     config: String,
 }
 
@@ -61,6 +63,8 @@ pub struct Setup {
     pub square: &'static str,
     /// Gateways of the Razorpay route.
     pub razorpay: &'static str,
+    /// Whether only a certificate makes a fence count; there is none.
+    pub certified: bool,
     /// More failover settings of every route.
     pub failover: &'static str,
     /// More settings of every breaker.
@@ -83,6 +87,7 @@ impl Default for Setup {
             braintree_account: ", request_keys: true",
             square: "square, stripe, adyen",
             razorpay: "razorpay, stripe, adyen",
+            certified: false,
             failover: "",
             breaker: "consecutive: 50, min_calls: 1000",
             attempt: "1500ms",
@@ -107,9 +112,15 @@ impl Shop {
     pub async fn with_env(setup: Setup, env: &[(&str, &str)]) -> Self {
         let sandbox = server::start(&Kind::ALL).await.expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
-        let [stripe, adyen, paypal, braintree, square, razorpay, admin] = std::array::from_fn(|_| free_port());
+        let [stripe, adyen, paypal, braintree, square, razorpay, admin, webhooks] =
+            std::array::from_fn(|_| free_port());
         let failover = format!(
-            "require_certificate: false, attempt_timeout: {}, deadline: 4s{}{}",
+            "{}attempt_timeout: {}, deadline: 4s{}{}",
+            if setup.certified {
+                ""
+            } else {
+                "require_certificate: false, "
+            },
             setup.attempt,
             if setup.failover.is_empty() { "" } else { ", " },
             setup.failover
@@ -122,12 +133,12 @@ impl Shop {
         };
         let gateway = setup.gateway;
         let config = format!(
-            "{}listeners: {{ admin: {admin} }}
+            "{}listeners: {{ admin: {admin}, webhooks: {webhooks} }}
 admin: {{ faults: true }}
 ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
 gateways:
-  stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }}{gateway} }}
-  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}{gateway} }}
+  stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }}, webhook: {{ secret: [whsec_next, whsec_sandbox] }}{gateway} }}
+  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}, webhook: {{ secret: 00ff }}{gateway} }}
   paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }}{gateway} }}
   braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{}{gateway} }}
   square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }}{gateway} }}
@@ -159,8 +170,19 @@ routes:
             square,
             razorpay,
             admin,
+            webhooks,
             config,
         }
+    }
+
+    /// Has a simulator post its webhooks to Sentinel.
+    pub fn notifies(&self, name: &str) {
+        let gateway = self.gateway(name);
+        if name == "adyen" {
+            gateway.set("webhook_secret", "00ff").expect("a setting");
+        }
+        let url = format!("http://{}/{name}", self.webhooks);
+        gateway.webhooks_to(Some(&url)).expect("a URL");
     }
 
     /// SIGKILL, and a new process on the same ledger.

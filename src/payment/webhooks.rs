@@ -1,0 +1,317 @@
+//! Gateways' webhooks: late truth, verified, brought to the payment it is about.
+//!
+//! A webhook decides nothing by itself. It becomes the same kind of finding that an answer does and goes through the same
+//! [`step`](super::core::step), so that replays, another order and a webhook that comes before the answer need no rules of
+//! their own: the lattice of outcomes absorbs them.
+//!
+//! # Whose it is
+//!
+//! Believed is, in this order: an id that the ledger recorded for this gateway; the payment's own id, which Sentinel
+//! writes into every request of its own; the application's idempotency key, where the gateway says it; the merchant's
+//! order reference, only where the route makes that name one payment at a time (`order_guard`, or `key: natural`), and
+//! only when exactly one payment in doubt fits. Whatever fits nothing is no business of a payment here: it is
+//! acknowledged, counted, and changes nothing.
+//!
+//! # What it refuses
+//!
+//! A webhook that is not signed, forged, too old or malformed is refused, and nothing is said about why. One that is true
+//! and cannot be recorded now is refused, too, with 503, so that the gateway sends it again: acknowledged is only what is
+//! durable.
+
+use http::HeaderMap;
+use uuid::Uuid;
+
+use super::core::{Attempt, Finding, Key, State, What, Why};
+use super::engine::{Delivered, Engine, key_hash, order_hash};
+use crate::config::model::{GatewayConfig, KeyPolicy};
+use crate::gateway::outcome::Outcome;
+use crate::gateway::webhook::{WebhookError, WebhookFact, WebhookKeys};
+use crate::gateway::{self, Leg};
+use crate::ledger::LedgerError;
+use crate::ledger::rows::{Filter, Payment, Scope};
+use crate::telemetry::event::WebhookReceived;
+
+/// What became of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is durable, or has nothing to say.
+    Taken,
+    /// It is not believed, or cannot be verified here.
+    Refused(WebhookError),
+    /// It could not be recorded now; the gateway has to send it again.
+    Later,
+}
+
+/// What one fact came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// It was brought to its payment.
+    Matched,
+    /// It says nothing that a payment could use.
+    Silent,
+    /// No payment is known that it is about.
+    Unmatched,
+}
+
+impl Came {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Silent => "silent",
+            Self::Unmatched => "unmatched",
+        }
+    }
+}
+
+/// Takes a delivery of a gateway's. `now` is Unix time in seconds, against replays.
+pub async fn receive(engine: &Engine, gateway: &GatewayConfig, headers: &HeaderMap, body: &[u8], now: i64) -> Receipt {
+    let tell = |event: &str, payment: &str, result: &'static str| {
+        WebhookReceived {
+            metrics: engine.metrics(),
+            gateway: &gateway.name,
+            event,
+            payment,
+            result,
+        }
+        .emit();
+    };
+    let facts = match verified(gateway, headers, body, now) {
+        Ok(facts) => facts,
+        Err(error) => {
+            tell("", "", word(&error));
+            return Receipt::Refused(error);
+        }
+    };
+    for fact in &facts {
+        match bring(engine, &gateway.name, fact).await {
+            Ok((payment, came)) => {
+                let payment = payment.map(|payment| payment.to_string()).unwrap_or_default();
+                tell(&fact.event, &payment, came.word());
+            }
+            Err(Unrecorded) => {
+                tell(&fact.event, "", "later");
+                return Receipt::Later;
+            }
+        }
+    }
+    Receipt::Taken
+}
+
+/// The closed word of an error.
+const fn word(error: &WebhookError) -> &'static str {
+    match error {
+        WebhookError::Unsupported => "unsupported",
+        WebhookError::Unconfigured(_) => "unconfigured",
+        WebhookError::Unsigned => "unsigned",
+        WebhookError::Forged => "forged",
+        WebhookError::Stale => "stale",
+        WebhookError::Malformed(_) => "malformed",
+        WebhookError::CertificateWanted { .. } => "certificate_wanted",
+    }
+}
+
+/// Verifies with each secret: two hold while one replaces the other.
+fn verified(
+    gateway: &GatewayConfig,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: i64,
+) -> Result<Vec<WebhookFact>, WebhookError> {
+    let api = gateway::for_dialect(gateway.dialect).ok_or(WebhookError::Unsupported)?;
+    let webhook = &gateway.webhook;
+    let verify = |secret| {
+        let keys = WebhookKeys {
+            secret,
+            webhook_id: webhook.webhook_id.as_deref(),
+            notification_url: webhook.notification_url.as_deref(),
+            certificate: None,
+        };
+        api.webhook(&keys, headers, body, now)
+    };
+    let mut result = None;
+    for secret in &webhook.secrets {
+        match verify(Some(secret.expose())) {
+            Err(WebhookError::Forged) => result = Some(Err(WebhookError::Forged)),
+            decided => return decided,
+        }
+    }
+    result.unwrap_or_else(|| verify(None))
+}
+
+/// The fact could not be recorded now.
+struct Unrecorded;
+
+impl From<LedgerError> for Unrecorded {
+    fn from(error: LedgerError) -> Self {
+        tracing::warn!(%error, "a webhook could not be looked up in the ledger");
+        Self
+    }
+}
+
+/// How a payment was found: what may be concluded from it differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// By an id of the gateway's that the ledger recorded.
+    Id,
+    /// By the payment's own id.
+    Reference,
+    /// By what names the application's own request: its key, or its order.
+    Request,
+}
+
+async fn bring(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<(Option<Uuid>, Came), Unrecorded> {
+    let Some(leg) = fact.leg else {
+        return Ok((None, Came::Silent));
+    };
+    let finding = Finding::from_webhook(&fact.observation);
+    if finding.outcome == Outcome::Unknown && !finding.pending {
+        return Ok((None, Came::Silent));
+    }
+    let Some((payment, by)) = find(engine, gateway, fact).await? else {
+        return Ok((None, Came::Unmatched));
+    };
+    let id = payment.id;
+    let Ok(state) = serde_json::from_str::<State>(&payment.folded) else {
+        // Only its end is left: nothing can change it any more.
+        return Ok((Some(id), Came::Silent));
+    };
+    let Some(n) = which(&state, gateway, leg, fact, by, id) else {
+        return Ok((Some(id), Came::Unmatched));
+    };
+    let pays = state.attempt(n).is_some_and(|attempt| attempt.why == Why::Pay);
+    let under_way = state.attempt(n).is_some_and(Attempt::pending);
+    // That a gateway has begun is no news while its own answer is still to come; and a webhook about a payment tells of
+    // effects and declines, never of what arrived.
+    // Webhooks come in any order: a decline before the effect that is known of the same object is old news.
+    let old = state.attempt(n).is_some_and(|attempt| attempt.known.effect());
+    let old = old && pays && matches!(finding.outcome, Outcome::Declined(_));
+    let decided = state.attempt(n).is_some_and(|attempt| !attempt.known.unknown());
+    let nothing_new = old || (finding.outcome == Outcome::Unknown && (under_way || decided));
+    if nothing_new || (pays && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_))) {
+        return Ok((Some(id), Came::Silent));
+    }
+    let what = What::Observed {
+        n,
+        finding: Box::new(finding),
+        evidence: None,
+    };
+    match engine.deliver(id, what).await {
+        Delivered::Taken(_) => Ok((Some(id), Came::Matched)),
+        Delivered::Unknown => Ok((Some(id), Came::Unmatched)),
+        Delivered::Refused(_) | Delivered::Moved | Delivered::Elsewhere | Delivered::Unavailable => Err(Unrecorded),
+    }
+}
+
+/// The payment that a fact is about.
+async fn find(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Option<(Payment, By)>, Unrecorded> {
+    let ledger = engine.ledger();
+    let said = &fact.observation;
+    for id in [&said.modification_id, &said.charge_id, &said.payment_id]
+        .into_iter()
+        .flatten()
+    {
+        let scope = Scope::Gateway {
+            name: gateway.to_owned(),
+        };
+        if let Some((payment, _)) = ledger.by_id(scope, id.clone()).await? {
+            return Ok(Some((payment, By::Id)));
+        }
+    }
+    let own = fact
+        .reference
+        .as_deref()
+        .and_then(|reference| reference.parse::<Uuid>().ok());
+    if let Some(own) = own
+        && let Some(payment) = ledger.get(own).await?
+    {
+        return Ok(Some((payment, By::Reference)));
+    }
+    let pays = matches!(fact.leg, Some(Leg::Charge | Leg::Auth));
+    let routes: Vec<_> = engine
+        .routes()
+        .into_iter()
+        .filter(|route| pays && route.own().is_some_and(|own| own.config.name == gateway))
+        .collect();
+    if let Some(key) = &fact.key {
+        for route in &routes {
+            let hash = key_hash(ledger.keys(), route.name(), key);
+            if let Some(payment) = ledger.by_key(hash).await? {
+                return Ok(Some((payment, By::Request)));
+            }
+        }
+    }
+    let Some(reference) = &fact.reference else {
+        return Ok(None);
+    };
+    let named = |route: &&std::sync::Arc<super::engine::Route>| {
+        let failover = route.failover();
+        failover.order_guard || failover.key == KeyPolicy::Natural
+    };
+    let mut fits = Vec::new();
+    for route in routes.iter().filter(named) {
+        let filter = Filter {
+            route: Some(route.name().to_owned()),
+            in_doubt: true,
+            order_ref_hash: Some(order_hash(ledger.keys(), reference)),
+            limit: 2,
+            ..Filter::default()
+        };
+        fits.extend(ledger.list(filter).await?);
+    }
+    let only = match fits.len() {
+        1 => fits.pop(),
+        _ => None,
+    };
+    Ok(only.map(|payment| (payment, By::Request)))
+}
+
+/// The attempt that a fact is about.
+fn which(state: &State, gateway: &str, leg: Leg, fact: &WebhookFact, by: By, payment: Uuid) -> Option<u16> {
+    let said = &fact.observation;
+    let there = |attempt: &Attempt| state.gateway_of(attempt).is_some_and(|planned| planned.name == gateway);
+    let same = |mine: &Option<String>, theirs: &Option<String>| mine.is_some() && mine == theirs;
+    match leg {
+        Leg::Charge | Leg::Auth => {
+            let known = state.pays().rev().find(|(_, attempt)| {
+                there(attempt)
+                    && (same(&attempt.ids.payment, &said.payment_id) || same(&attempt.ids.charge, &said.charge_id))
+            });
+            if let Some((n, _)) = known {
+                return Some(n);
+            }
+            let n = state.attribute(gateway, state.plan.leg())?;
+            let attempt = state.attempt(n)?;
+            // The application's request is the one that carried its key; an object known by another id is another object.
+            let own =
+                attempt.key == Key::Application || state.gateway_of(attempt).is_some_and(|planned| planned.native);
+            let fits = attempt.ids.payment.is_none() && (by != By::Request || own);
+            let amount = by != By::Request || state.plan.amount.is_none() || state.plan.amount == said.amount;
+            (fits && amount).then_some(n)
+        }
+        Leg::Capture | Leg::Void | Leg::Refund => {
+            let known = state.numbered().rev().find(|(_, attempt)| {
+                there(attempt) && attempt.leg == leg && same(&attempt.ids.modification, &said.modification_id)
+            });
+            if let Some((n, _)) = known {
+                return Some(n);
+            }
+            // Somebody may refund by hand, too. What has no id yet is only found by Sentinel's own reference.
+            if fact.reference.as_deref() != Some(payment.to_string().as_str()) {
+                return None;
+            }
+            let mut open = state.numbered().filter(|(_, attempt)| {
+                let amount = said.amount.is_none() || attempt.amount.is_none() || attempt.amount == said.amount;
+                there(attempt)
+                    && attempt.leg == leg
+                    && attempt.known.unknown()
+                    && attempt.ids.modification.is_none()
+                    && amount
+            });
+            match (open.next(), open.next()) {
+                (Some((n, _)), None) => Some(n),
+                _ => None,
+            }
+        }
+        Leg::Fence | Leg::Lookup => (by != By::Request).then(|| state.attribute(gateway, leg)).flatten(),
+    }
+}
