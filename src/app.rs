@@ -115,7 +115,10 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     crate::upstream::warm_up();
     let (workers, admission) = (config.workers, config.admission.clone());
     let runtime = Runtime::build(config, None, &metrics).map_err(AppError::Internal)?;
-    let engine = ledger(&runtime.config)?.map(|ledger| Engine::new(ledger, Arc::clone(&metrics)));
+    let engine = match (&runtime.config.ledger, ledger(&runtime.config)?) {
+        (Some(kept), Some(ledger)) => Some(Engine::new(ledger, kept.certificates(), Arc::clone(&metrics))),
+        _ => None,
+    };
     if let Some(engine) = &engine {
         engine.set_routes(runtime.payments());
     }

@@ -1,6 +1,7 @@
 //! The command line. One file a subcommand where there is more to it than a call.
 
 pub mod ca;
+pub mod certify;
 pub mod check;
 pub mod demo;
 pub mod env;
@@ -49,6 +50,8 @@ enum Command {
     Env(env::Args),
     /// Make a local certificate authority and a certificate for localhost, and say how to trust it.
     Ca(ca::Args),
+    /// Try at test accounts what fences rest on: prints what holds, and keeps a certificate that routes count on.
+    Certify(certify::Args),
     /// Show it: simulated gateways, a shop, an outage of Stripe, and an audit of all books. Exits with 0 when they agree.
     Demo(demo::Args),
     /// Run simulators of the gateways, with faults by script and books that can be audited.
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
                 ExitCode::from(SOFTWARE)
             }
         },
+        Command::Certify(args) => certify::run(&args),
         Command::Demo(args) => match demo::run(&args) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,

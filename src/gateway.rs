@@ -351,6 +351,11 @@ pub trait Gateway: Send + Sync {
         None
     }
 
+    /// The version of the API that it writes where the account's settings name none.
+    fn api_version(&self) -> &'static str {
+        "unversioned"
+    }
+
     /// How Sentinel authenticates here. `Err` when the account lacks a credential.
     fn authentication(&self, _account: &Account) -> Result<Auth, Refusal> {
         Ok(Auth::Static)

@@ -18,7 +18,6 @@
 //!
 //! Times are Unix milliseconds on the ledger's own clock ([`Ledger::now`]), which never runs backwards.
 
-pub mod certificates;
 pub mod instruments;
 pub mod keys;
 pub mod rows;

@@ -4,6 +4,7 @@
 //! [`recovery`] looks after what nobody else does. [`webhooks`] bring what gateways tell by themselves, and
 //! [`timeline`] tells people.
 
+pub mod certify;
 pub mod core;
 pub mod engine;
 pub mod recovery;

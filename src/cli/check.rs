@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::config::load::{Problem, load};
 use crate::config::model::{Config, GatewayConfig, Listen, Mode, Route};
 use crate::gateway::{FenceStrength, for_dialect, prospect};
+use crate::ledger::keys::Keys;
+use crate::payment::certify;
+use crate::payment::certify::certificate::{Certificate, Certificates, Missing, VALID_MS};
 
 /// Arguments of `sentinel check`.
 #[derive(Debug, clap::Args)]
@@ -72,23 +75,95 @@ struct Role {
     takes_payments: bool,
     /// Its fence, where it is the one that fails.
     fence: FenceStrength,
+    /// The fence that its dialect knows.
+    declared: FenceStrength,
+    /// The certificate that counts, or why none does; `None` where the route wants none.
+    certificate: Option<Result<Certificate, String>>,
 }
 
-fn role(gateway: &GatewayConfig) -> Role {
-    match for_dialect(gateway.dialect) {
-        Some(dialect) => Role {
-            takes_payments: true,
-            fence: dialect.capabilities_of(&gateway.settings).fence,
-        },
-        None => Role {
+/// Certificates as the running sidecar would look them up.
+struct Kept {
+    directory: PathBuf,
+    keys: Keys,
+}
+
+impl Kept {
+    /// `None` without a ledger, or before it has a key: there is no certificate then.
+    fn of(config: &Config) -> Option<Self> {
+        let ledger = config.ledger.as_ref()?;
+        Some(Self {
+            directory: ledger.certificates(),
+            keys: Keys::load(&ledger.key_file).ok()?,
+        })
+    }
+
+    fn at(&self, gateway: &GatewayConfig) -> Result<Certificate, Missing> {
+        let kept = Certificates {
+            directory: &self.directory,
+            keys: &self.keys,
+        };
+        kept.fresh(&kept.subject(gateway), certify::now())
+    }
+}
+
+fn role(gateway: &GatewayConfig, route: &Route, kept: Option<&Kept>) -> Role {
+    let Some(dialect) = for_dialect(gateway.dialect) else {
+        return Role {
             takes_payments: false,
             fence: FenceStrength::F0,
+            declared: FenceStrength::F0,
+            certificate: None,
+        };
+    };
+    let declared = dialect.capabilities_of(&gateway.settings).fence;
+    // Without credentials there is nothing that a fence could be asked with.
+    let mut role = Role {
+        takes_payments: true,
+        fence: if gateway.credentials.is_empty() {
+            FenceStrength::F0
+        } else {
+            declared
         },
+        declared,
+        certificate: None,
+    };
+    if route.failover.require_certificate && role.fence >= FenceStrength::F2 {
+        let found = kept.map_or(Err(Missing::None), |kept| kept.at(gateway));
+        role.certificate = Some(match &found {
+            Ok(certificate) => Ok(certificate.clone()),
+            Err(missing) => Err(missing.to_string()),
+        });
+        (role.fence, _) = certify::believed(declared, found);
+    }
+    role
+}
+
+/// A day of Unix time in milliseconds.
+pub fn date(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map_or_else(
+        |_| "an unknown day".to_owned(),
+        |at| at.strftime("%Y-%m-%d").to_string(),
+    )
+}
+
+/// What the certificate adds to a fence, for people.
+fn certificate_words(role: &Role) -> String {
+    match &role.certificate {
+        Some(Ok(certificate)) => format!(
+            ", certified on {}, which counts until {}",
+            date(certificate.at),
+            date(certificate.at + VALID_MS)
+        ),
+        Some(Err(why)) if role.fence < role.declared => format!(
+            "; {:?} with a certificate, but {why}: run sentinel certify",
+            role.declared
+        ),
+        Some(Err(_)) | None => String::new(),
     }
 }
 
 /// What a fence means for a payment whose outcome is unknown.
-fn fence_words(fence: FenceStrength) -> &'static str {
+pub fn fence_words(fence: FenceStrength) -> &'static str {
     match fence {
         FenceStrength::F3 => "permanent: an unknown outcome is fenced, then tried elsewhere",
         FenceStrength::F2 => "weak: an unknown outcome stays in doubt until it is known",
@@ -105,19 +180,6 @@ fn addresses(config: &Config, route: &Route) -> Vec<String> {
     match route.path_prefix.is_empty() {
         true => own.collect(),
         false => own.chain(shared).collect(),
-    }
-}
-
-fn endpoint(gateway: &GatewayConfig) -> String {
-    let endpoint = &gateway.endpoint;
-    let scheme = if endpoint.tls { "https" } else { "http" };
-    let host = match endpoint.host.contains(':') {
-        true => format!("[{}]", endpoint.host),
-        false => endpoint.host.clone(),
-    };
-    match (endpoint.tls, endpoint.port) {
-        (true, 443) | (false, 80) => format!("{scheme}://{host}{}", endpoint.base_path),
-        (_, port) => format!("{scheme}://{host}:{port}{}", endpoint.base_path),
     }
 }
 
@@ -143,6 +205,7 @@ fn text(file: &Path, config: &Config) -> String {
     if let Some(ledger) = &config.ledger {
         line(format!("ledger: {}", ledger.sqlite.display()));
     }
+    let kept = Kept::of(config);
     for route in &config.routes {
         let host = route
             .host
@@ -156,8 +219,8 @@ fn text(file: &Path, config: &Config) -> String {
         ));
         for (position, gateway) in gateways(config, route).enumerate() {
             let verb = if position == 0 { "forwards to" } else { "fails over to" };
-            line(format!("  {verb} {} at {}", gateway.name, endpoint(gateway)));
-            if position > 0 && route.failover.mode != Mode::Off && !role(gateway).takes_payments {
+            line(format!("  {verb} {} at {}", gateway.name, gateway.endpoint.url()));
+            if position > 0 && route.failover.mode != Mode::Off && !role(gateway, route, kept.as_ref()).takes_payments {
                 line(format!(
                     "    not yet: payments cannot be translated to {}",
                     gateway.dialect.name()
@@ -167,9 +230,10 @@ fn text(file: &Path, config: &Config) -> String {
         if route.failover.mode != Mode::Off
             && let Some(first) = gateways(config, route).next()
         {
-            let role = role(first);
+            let role = role(first, route, kept.as_ref());
             let fence = if role.takes_payments {
-                format!("fence at {}: {:?}, {}", first.name, role.fence, fence_words(role.fence))
+                let (name, words) = (&first.name, fence_words(role.fence));
+                format!("fence at {name}: {:?}, {words}{}", role.fence, certificate_words(&role))
             } else {
                 format!(
                     "not yet: payments in {} are forwarded and not understood",
@@ -187,16 +251,22 @@ fn text(file: &Path, config: &Config) -> String {
 }
 
 fn meaning(config: &Config) -> Value {
+    let kept = Kept::of(config);
     let routes = config.routes.iter().map(|route| {
         let gateways = gateways(config, route).map(|gateway| {
-            let role = role(gateway);
+            let role = role(gateway, route, kept.as_ref());
             json!({
                 "name": gateway.name,
                 "dialect": gateway.dialect,
-                "endpoint": endpoint(gateway),
+                "endpoint": gateway.endpoint.url(),
                 "credentials": gateway.credentials.names().collect::<Vec<_>>(),
                 "takes_payments": role.takes_payments,
                 "fence": role.fence,
+                "certificate": match &role.certificate {
+                    Some(Ok(made)) => json!({ "at": made.at, "until": made.at + VALID_MS, "strength": made.strength }),
+                    Some(Err(why)) => json!({ "missing": why }),
+                    None => Value::Null,
+                },
             })
         });
         json!({

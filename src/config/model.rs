@@ -89,6 +89,13 @@ pub struct Ledger {
     pub keep_payments: Duration,
 }
 
+impl Ledger {
+    /// Where certificates of gateways are kept (`sentinel certify`).
+    pub fn certificates(&self) -> PathBuf {
+        self.sqlite.with_added_extension("certificates")
+    }
+}
+
 /// How Sentinel stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {

@@ -131,6 +131,10 @@ impl Gateway for Adyen {
         psp_reference(&format!("{kind:?}"), seed)
     }
 
+    fn api_version(&self) -> &'static str {
+        encode::API_VERSION
+    }
+
     fn idempotency_header(&self) -> Option<&'static str> {
         Some(KEY_HEADER)
     }

@@ -133,6 +133,10 @@ impl Gateway for Paypal {
         }
     }
 
+    fn api_version(&self) -> &'static str {
+        "v2"
+    }
+
     fn idempotency_header(&self) -> Option<&'static str> {
         Some(KEY_HEADER)
     }

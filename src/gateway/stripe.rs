@@ -86,6 +86,10 @@ impl Gateway for Stripe {
         }
     }
 
+    fn api_version(&self) -> &'static str {
+        API_VERSION
+    }
+
     fn idempotency_header(&self) -> Option<&'static str> {
         Some("idempotency-key")
     }

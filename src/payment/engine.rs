@@ -49,6 +49,7 @@ mod wire;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,6 +85,8 @@ pub struct Engine {
     turn: AtomicUsize,
     tokens: tokens::Tokens,
     certified: certified::Certified,
+    /// Where certificates are kept.
+    certificates: PathBuf,
     /// From which gateways' idempotency keys are derived (safety rule D6); a function of the ledger's master key.
     gateway_secret: [u8; 32],
 }
@@ -132,8 +135,8 @@ pub enum Delivered {
 }
 
 impl Engine {
-    /// An engine over a ledger, without routes or workers yet.
-    pub fn new(ledger: Arc<dyn Ledger>, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// An engine over a ledger and the certificates beside it, without routes or workers yet.
+    pub fn new(ledger: Arc<dyn Ledger>, certificates: PathBuf, metrics: Arc<Metrics>) -> Arc<Self> {
         let gateway_secret = ledger.keys().derive(&[b"gateway idempotency keys"]);
         Arc::new(Self {
             ledger,
@@ -144,6 +147,7 @@ impl Engine {
             turn: AtomicUsize::new(0),
             tokens: tokens::Tokens::default(),
             certified: certified::Certified::default(),
+            certificates,
             gateway_secret,
         })
     }

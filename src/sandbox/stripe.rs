@@ -108,6 +108,10 @@ pub struct Stripe {
     /// Seconds until the search index knows an object.
     search_lag: i64,
     raw_cards: bool,
+    /// Whether a key with other parameters executes them, as an account of 2017 was once reported to do.
+    keys_ignore_parameters: bool,
+    /// Whether a cancelled intent can be confirmed all the same.
+    cancels_are_undone: bool,
     keys: HashMap<String, Stored>,
     /// Objects that a request works on.
     busy: Vec<String>,
@@ -130,6 +134,8 @@ impl Default for Stripe {
             refund_delay: Duration::from_millis(50),
             search_lag: 60,
             raw_cards: true,
+            keys_ignore_parameters: false,
+            cancels_are_undone: false,
             keys: HashMap::new(),
             busy: Vec::new(),
             intents: IndexMap::new(),
@@ -443,6 +449,8 @@ impl Simulator for Stripe {
                 Some(Stored { answer: None, .. }) => {
                     return Err(Box::new(self.failed(request, Failure::key_in_use())));
                 }
+                // Misbehaviour by setting: the key is taken by whoever comes.
+                Some(stored) if stored.fingerprint != fingerprint && self.keys_ignore_parameters => {}
                 Some(stored) if stored.fingerprint != fingerprint => {
                     return Err(Box::new(self.failed(request, Failure::mismatch())));
                 }
@@ -582,7 +590,19 @@ impl Simulator for Stripe {
             "refund_ms" => self.refund_delay = millis()?,
             "search_lag" => self.search_lag = value.parse().map_err(|_| "search_lag is in seconds".to_owned())?,
             "raw_cards" => self.raw_cards = value.parse().map_err(|_| "raw_cards is true or false".to_owned())?,
-            _ => return Err("secret_key, webhook_secret, webhook_ms, refund_ms, search_lag or raw_cards".to_owned()),
+            "keys_ignore_parameters" => {
+                self.keys_ignore_parameters = value.parse().map_err(|_| format!("{name} is true or false"))?;
+            }
+            "cancels_are_undone" => {
+                self.cancels_are_undone = value.parse().map_err(|_| format!("{name} is true or false"))?;
+            }
+            _ => {
+                return Err(
+                    "secret_key, webhook_secret, webhook_ms, refund_ms, search_lag, raw_cards, \
+                            keys_ignore_parameters or cancels_are_undone"
+                        .to_owned(),
+                );
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod braintree;
+mod certified;
 mod dialects;
 mod failover;
 mod faults;

@@ -144,6 +144,20 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
+    /// The account that saved tokens and certificates are bound to, as the configuration names it.
+    pub fn account(&self) -> &str {
+        let name = match self.dialect {
+            Dialect::Adyen => "merchant_account",
+            Dialect::Braintree => "merchant_id",
+            Dialect::Square => "location_id",
+            Dialect::Paypal => "client_id",
+            Dialect::Razorpay => "key_id",
+            Dialect::Stripe | Dialect::Custom => "account",
+        };
+        let setting = self.settings.get("account").map(String::as_str);
+        setting.or_else(|| self.credentials.get(name)).unwrap_or(&self.name)
+    }
+
     /// Whether connections opened under `other` serve this one: a new credential or setting costs no connection.
     pub fn same_connections(&self, other: &Self) -> bool {
         self.name == other.name && self.endpoint == other.endpoint && self.pool == other.pool
@@ -188,6 +202,21 @@ pub struct Endpoint {
     pub addresses: Vec<SocketAddr>,
     /// Whether loopback, link-local and private addresses may be connected to.
     pub allow_private: bool,
+}
+
+impl Endpoint {
+    /// As a URL, without the port that goes without saying.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        match (self.tls, self.port) {
+            (true, 443) | (false, 80) => format!("{scheme}://{host}{}", self.base_path),
+            (_, port) => format!("{scheme}://{host}:{port}{}", self.base_path),
+        }
+    }
 }
 
 /// HTTP towards a gateway.

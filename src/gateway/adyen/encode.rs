@@ -76,8 +76,11 @@ pub(super) fn probe(account: &Account) -> Option<Outgoing> {
     Some(outgoing)
 }
 
+/// The version of Checkout that is written unless the settings name another one.
+pub(super) const API_VERSION: &str = "v71";
+
 fn post(account: &Account, resource: &str, body: Map<String, Value>) -> Result<Outgoing, Refusal> {
-    let version = account.settings.get("api_version").map_or("v71", String::as_str);
+    let version = account.settings.get("api_version").map_or(API_VERSION, String::as_str);
     let key = account
         .credentials
         .get("api_key")

@@ -5,13 +5,13 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
+use super::super::certify::{self, certificate::Certificates};
 use super::{At, Engine};
 use crate::config::model::Failover;
 use crate::gateway::FenceStrength;
-use crate::ledger::certificates;
 
-/// How long a look at the ledger's certificates holds.
-const FRESH: Duration = Duration::from_secs(30);
+/// How long a look at a certificate holds: a new one should be felt soon, and a look costs the reading of a small file.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What was last seen of each gateway's certificate.
 #[derive(Default)]
@@ -25,7 +25,8 @@ impl Engine {
         if !at.has_credentials() {
             return FenceStrength::F0;
         }
-        if !failover.require_certificate {
+        // A weak fence is nothing that a certificate could weaken.
+        if !failover.require_certificate || declared < FenceStrength::F2 {
             return declared;
         }
         let name = &at.config.name;
@@ -35,19 +36,14 @@ impl Engine {
         {
             return declared.min(strength);
         }
-        let strength = match certificates::fresh(&*self.ledger, name, at.vault()).await {
-            Ok(Some(certificate)) => match certificate.strength.to_ascii_lowercase().as_str() {
-                "f3" => FenceStrength::F3,
-                "f2" => FenceStrength::F2,
-                "f1" => FenceStrength::F1,
-                _ => FenceStrength::F0,
-            },
-            Ok(None) => FenceStrength::F2,
-            Err(error) => {
-                tracing::warn!(%error, gateway = name, "the certificate could not be read");
-                FenceStrength::F2
-            }
+        let kept = Certificates {
+            directory: &self.certificates,
+            keys: self.ledger.keys(),
         };
+        let (strength, why) = certify::believed(declared, kept.fresh(&kept.subject(&at.config), self.ledger.now()));
+        if known.is_none_or(|(before, _)| before != strength) && strength < declared {
+            tracing::warn!(gateway = name, believed = ?strength, ?declared, why, "the fence is believed no further");
+        }
         self.certified
             .0
             .insert(name.clone(), (strength, Instant::now() + FRESH));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::core::Wire as Trust;
-use crate::config::model::{self, Dialect, Failover, GatewayConfig, Mode};
+use crate::config::model::{self, Failover, GatewayConfig, Mode};
 use crate::gateway::{self, Account, Capabilities, Gateway};
 use crate::resilience::Faults;
 use crate::resilience::breaker::{Breaker, Transition};
@@ -173,17 +173,7 @@ impl At {
 
     /// The account that saved tokens are bound to, as the configuration names it.
     pub fn vault(&self) -> &str {
-        let credentials = &self.config.credentials;
-        let name = match self.config.dialect {
-            Dialect::Adyen => "merchant_account",
-            Dialect::Braintree => "merchant_id",
-            Dialect::Square => "location_id",
-            Dialect::Paypal => "client_id",
-            Dialect::Razorpay => "key_id",
-            Dialect::Stripe | Dialect::Custom => "account",
-        };
-        let setting = self.config.settings.get("account").map(String::as_str);
-        setting.or_else(|| credentials.get(name)).unwrap_or(&self.config.name)
+        self.config.account()
     }
 
     /// Tells of a breaker's change.

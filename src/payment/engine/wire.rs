@@ -25,7 +25,7 @@ pub struct Wire {
 
 /// What an exchange left.
 #[derive(Debug)]
-pub(super) struct Exchanged {
+pub(crate) struct Exchanged {
     /// What is known of the request.
     pub evidence: Evidence,
     /// The complete answer.
@@ -51,7 +51,7 @@ impl Wire {
 
     /// Sends one request once, and reads the whole answer. `timeout` is for all of it; `gate` has the last word before
     /// the commit byte. `fresh` insists on a connection that never carried a request.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         gateway: &Arc<GatewayConfig>,
         outgoing: Outgoing,

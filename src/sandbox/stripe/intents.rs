@@ -269,10 +269,12 @@ impl Stripe {
     pub(super) fn confirm_intent(&mut self, call: &Call<'_>, id: &str, turn: &mut Turn) -> Outcome {
         call.params.only(&[&SHARED[..], &CONFIRM].concat())?;
         let intent = self.intent(id)?.clone();
-        if !matches!(
-            intent.status,
-            Status::NeedsMethod | Status::NeedsConfirmation | Status::NeedsAction
-        ) {
+        let open = match intent.status {
+            Status::NeedsMethod | Status::NeedsConfirmation | Status::NeedsAction => true,
+            Status::Canceled => self.cancels_are_undone,
+            _ => false,
+        };
+        if !open {
             return Err(self.unexpected(call, &intent, "confirmed"));
         }
         let capture = call.params.word("capture_method", &METHODS)?;

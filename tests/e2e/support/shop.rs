@@ -63,7 +63,7 @@ pub struct Setup {
     pub square: &'static str,
     /// Gateways of the Razorpay route.
     pub razorpay: &'static str,
-    /// Whether only a certificate makes a fence count; there is none.
+    /// Whether only a certificate makes a fence count; there is none at first.
     pub certified: bool,
     /// More failover settings of every route.
     pub failover: &'static str,
