@@ -32,5 +32,6 @@ if fresh go "$here"/setup.sh "$here"/*/stripe_go/*; then
     GOBIN="$tools/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
     (cd "$here/forwarding/stripe_go" && go build -o "$tools/bin/stripe_go" .)
     (cd "$here/payments/stripe_go" && go build -o "$tools/bin/stripe_payments_go" .)
+    (cd "$here/failover/stripe_go" && go build -o "$tools/bin/stripe_failover_go" .)
     installed
 fi

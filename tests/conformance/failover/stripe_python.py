@@ -1,0 +1,124 @@
+"""The official Stripe SDK for Python, one operation at a time: usage: stripe_python.py BASE REFERENCE DECLINE_CODE"""
+
+import json
+import sys
+
+import stripe
+
+base, prefix, decline_code = sys.argv[1:4]
+v1 = stripe.StripeClient("sk_test_sandbox", base_addresses={"api": base}, max_network_retries=0).v1
+GOOD = {"sentinel_adyen": "shopper-1/8415698462516992", "sentinel_paypal": "8kk845"}
+EMPTY = {"sentinel_adyen": "shopper-2/DECLINED00000012", "sentinel_paypal": "DECLINE-5120"}
+
+
+def key(name):
+    return {"idempotency_key": f"{prefix}-{name}"}
+
+
+def pay(name, capture="automatic", method="pm_card_visa", tokens=GOOD):
+    paid = v1.payment_intents.create({
+        "amount": 2000, "currency": "usd", "payment_method": method, "confirm": True, "capture_method": capture,
+        "payment_method_types": ["card"], "metadata": {"order_id": f"{prefix}-{name}", **tokens}}, key(name))
+    assert paid.id.startswith("pi_") and paid.amount == 2000 and paid.metadata["order_id"] == f"{prefix}-{name}", paid
+    assert paid.status == ("succeeded" if capture == "automatic" else "requires_capture"), paid.status
+    return paid
+
+
+def create():
+    assert pay("create").amount_received == 2000
+    return {"captured": 2000}
+
+
+def create_only():
+    made = v1.payment_intents.create({"amount": 2000, "currency": "usd", "payment_method_types": ["card"],
+                                      "metadata": {"order_id": f"{prefix}-create only"}}, key("create only"))
+    assert made.status == "requires_payment_method", made.status
+    return {}
+
+
+def authorise():
+    assert pay("authorise", "manual").amount_capturable == 2000
+    return {"held": 2000}
+
+
+def capture():
+    taken = v1.payment_intents.capture(pay("capture", "manual").id, {}, key("c1"))
+    assert taken.status in ("succeeded", "processing"), taken.status
+    return {"captured": 2000}
+
+
+def partial_capture():
+    taken = v1.payment_intents.capture(pay("partial capture", "manual").id, {"amount_to_capture": 800}, key("c2"))
+    assert taken.status == "processing" or (taken.status, taken.amount_received) == ("succeeded", 800), taken
+    return {"captured": 800}
+
+
+def refund():
+    back = v1.refunds.create({"payment_intent": pay("refund").id}, key("r1"))
+    assert back.amount == 2000 and back.status in ("succeeded", "pending") and back.id.startswith("re_"), back
+    return {"captured": 2000, "refunded": 2000}
+
+
+def partial_refund():
+    back = v1.refunds.create({"payment_intent": pay("partial refund").id, "amount": 500}, key("r2"))
+    assert back.amount == 500 and back.status in ("succeeded", "pending"), back
+    return {"captured": 2000, "refunded": 500}
+
+
+def void():
+    gone = v1.payment_intents.cancel(pay("void", "manual").id, {}, key("v1"))
+    assert gone.status == "canceled", gone.status
+    return {}
+
+
+def retrieve():
+    paid = pay("retrieve")
+    seen = v1.payment_intents.retrieve(paid.id, {"expand": ["latest_charge"]})
+    assert (seen.id, seen.status, seen.amount_received) == (paid.id, "succeeded", 2000), seen
+    assert seen.latest_charge.amount_captured == 2000, seen.latest_charge
+    return {"captured": 2000}
+
+
+def list_():
+    paid = pay("list")
+    found = v1.payment_intents.list({"limit": 100})
+    assert paid.id in [one.id for one in found.auto_paging_iter()], "the payment is not in the list"
+    return {"captured": 2000}
+
+
+def decline():
+    try:
+        pay("decline", method="pm_card_chargeDeclinedInsufficientFunds", tokens=EMPTY)
+    except stripe.CardError as error:
+        assert error.code == "card_declined" and error.error.decline_code == decline_code, error.error.decline_code
+        return {}
+    raise AssertionError("a card without money was charged")
+
+
+def error():
+    held = pay("error", "manual")
+    v1.payment_intents.cancel(held.id, {}, key("v2"))
+    try:
+        v1.payment_intents.capture(held.id, {}, key("c3"))
+    except stripe.InvalidRequestError as refusal:
+        assert refusal.http_status == 400, refusal
+        if refusal.code == "payment_intent_unexpected_state":
+            return {}
+        raise
+    raise AssertionError("a voided payment was captured")
+
+
+def reason(refusal):
+    return refusal.code or getattr(refusal.error, "code", None) or type(refusal).__name__
+
+
+for operation in (create, create_only, authorise, capture, partial_capture, refund, partial_refund, void, retrieve, list_, decline, error):
+    name = operation.__name__.strip("_").replace("_", " ")
+    line = {"operation": name, "reference": f"{prefix}-{name}"}
+    try:
+        line |= {"told": operation()}
+    except stripe.StripeError as refusal:
+        line |= {"refused": reason(refusal)}
+    except Exception as failure:
+        line |= {"failed": f"{type(failure).__name__}: {failure}"}
+    print(json.dumps(line), flush=True)
