@@ -11,6 +11,9 @@ use crate::gateway::canonical::*;
 use crate::gateway::outcome::{Decline, DeclineClass, Outcome, Rejection};
 use crate::money::Amount;
 
+/// What is different in a request, its head, or the settings it is read by.
+type Change<'a> = &'a dyn Fn(&mut Value, &mut Head, &mut BTreeMap<String, String>);
+
 const TOKEN: &str = "cust_1Aa00000000001/token_1Aa00000000001";
 const REFERENCE_ID: &str = "0197a3c0-6d1f-7000-8000-000000000001";
 
@@ -122,7 +125,7 @@ fn requests_are_read_with_their_order_for_a_name() {
     let mandate = mandate();
     assert_eq!((mandate.initiator, mandate.unportable.len()), (Initiator::Merchant, 0));
     assert_eq!(mandate.metadata["a"], "b");
-    let unportable = |change: &dyn Fn(&mut Value, &mut Head, &mut BTreeMap<String, String>)| {
+    let unportable = |change: Change<'_>| {
         let (mut body, mut head, mut settings) =
             (card_body(), head(Method::POST, "/v1/payments/create/json"), settings());
         change(&mut body, &mut head, &mut settings);
@@ -206,7 +209,11 @@ fn a_charge_is_preceded_by_its_order_which_is_looked_for_before_it_is_opened() {
     // One that the look finds is asked for payments first.
     resumed.prepared.clear();
     Razorpay
-        .prepared(&request, &mut resumed, &incoming(200, &collection(&[order.clone()])))
+        .prepared(
+            &request,
+            &mut resumed,
+            &incoming(200, &collection(std::slice::from_ref(&order))),
+        )
         .unwrap();
     let ask = Razorpay.before(&request, &resumed).unwrap().unwrap();
     assert_eq!(ask.target, "/v1/orders/order_9A33XWu170gUtm/payments");
