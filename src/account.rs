@@ -141,6 +141,11 @@ impl Caller {
         }
     }
 
+    /// Whether books of this name are staging's: nothing in them costs anything.
+    pub fn is_staging(books: &str) -> bool {
+        books.ends_with(TEST)
+    }
+
     /// The books that it may read unless it asks for others: those of its key, or production's.
     pub fn own_books(&self) -> String {
         match &self.by {

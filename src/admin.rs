@@ -6,8 +6,8 @@
 
 pub mod api;
 mod faults;
-mod payments;
-mod serve;
+pub(crate) mod payments;
+pub(crate) mod serve;
 mod tap;
 
 use std::sync::Arc;
@@ -155,7 +155,7 @@ fn refused(control: &Control, request: &Request) -> Option<Response> {
 }
 
 /// Whether a browser says that another site makes this request. Tools send neither header.
-fn foreign(headers: &HeaderMap, host: &str) -> bool {
+pub(crate) fn foreign(headers: &HeaderMap, host: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let other_origin =
         text("origin").is_some_and(|origin| origin.split_once("://").is_none_or(|(_, named)| named != host));
@@ -177,7 +177,7 @@ async fn explained(response: Response) -> Response {
     problem(status, &String::from_utf8_lossy(&detail))
 }
 
-fn is_ours(host: &str, more: &[String]) -> bool {
+pub(crate) fn is_ours(host: &str, more: &[String]) -> bool {
     let name = match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],
         _ => host,
@@ -280,7 +280,10 @@ async fn breakers(State(control): State<Arc<Control>>) -> Json<Value> {
     let breakers: Vec<Value> = runtime
         .routes
         .iter()
-        .map(|route| json!({ "route": route.config.name, "gateway": route.gateway.name, "breaker": route.breaker.snapshot(now) }))
+        .flat_map(|route| {
+            let breakers = route.config.gateways.iter().filter_map(|name| Some((name, route.protection.breaker(name)?)));
+            breakers.map(|(name, breaker)| json!({ "route": route.config.name, "gateway": name, "breaker": breaker.snapshot(now) }))
+        })
         .collect();
     Json(Value::Array(breakers))
 }

@@ -20,7 +20,6 @@ pub mod overview;
 pub mod payments;
 pub mod period;
 pub mod store;
-pub mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

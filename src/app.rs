@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::account::{AccountError, Accounts};
 use crate::admin::api::{Api, Door};
 use crate::analytics::Analytics;
+use crate::analytics::billing::Rate;
 use crate::config::load::{Problem, load};
 use crate::config::model::Config;
 use crate::ledger::Ledger;
@@ -46,6 +47,9 @@ const WATCH: Duration = Duration::from_secs(2);
 
 /// How long the last spans may take to reach their collector: nobody waits for a collector that is down.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a month is over.
+const CLOSING: Duration = Duration::from_secs(3600);
 
 /// Why the sidecar could not run.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +153,13 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         },
         None => None,
     };
+    let dashboard_socket = match config.listeners.dashboard {
+        Some(address) => match activated.take(address, 1)? {
+            Some(mut passed) => passed.pop(),
+            None => Bound::for_workers(address, 1)?.pop(),
+        },
+        None => None,
+    };
     for address in activated.left() {
         tracing::warn!(%address, "a socket was passed that no listener in the configuration has");
     }
@@ -186,6 +197,10 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     operators.block_on(async move {
         control.listeners().apply(&config, prepared).await?;
         control.serve_admin(admin_socket)?;
+        control.serve_dashboard(dashboard_socket)?;
+        if let Some(analytics) = control.analytics() {
+            tokio::spawn(close_months(Arc::clone(analytics), Arc::clone(&runtime)));
+        }
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         exporter.map(tokio::spawn);
         if let Some(engine) = control.engine() {
@@ -201,7 +216,8 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
             ready(Arc::clone(&control));
         }
         let addresses: Vec<SocketAddr> = config.data_listeners().into_keys().collect();
-        tracing::info!(listeners = ?addresses, admin = ?config.listeners.admin, workers, "ready");
+        let (admin, dashboard) = (config.listeners.admin, config.listeners.dashboard);
+        tracing::info!(listeners = ?addresses, ?admin, ?dashboard, workers, "ready");
         let mut look = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
@@ -278,6 +294,28 @@ fn analytics(config: &Config, engine: &Engine) -> Option<Arc<Analytics>> {
         Err(error) => {
             tracing::error!(%error, path = %path.display(), "there are no figures until the next start");
             None
+        }
+    }
+}
+
+/// Closes every statement once its month is over. What fails is tried again an hour later.
+async fn close_months(analytics: Arc<Analytics>, runtime: Arc<ArcSwap<Runtime>>) {
+    let mut look = tokio::time::interval(CLOSING);
+    loop {
+        look.tick().await;
+        let rate = Rate(runtime.load().config.accounts.fee.millionths);
+        match analytics.close_due(rate).await {
+            Ok(closed) => {
+                for statement in closed {
+                    tracing::info!(
+                        tenant = statement.tenant,
+                        month = statement.month,
+                        currency = statement.currency,
+                        "a statement was closed"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "statements could not be closed; they will be"),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod analytics;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod failpoint;
 pub mod gateway;
 pub mod ledger;

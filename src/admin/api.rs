@@ -20,11 +20,13 @@ pub mod customers;
 pub mod docs;
 mod door;
 pub mod endpoint;
+pub mod figures;
 pub mod keys;
 pub mod openapi;
 pub mod problem;
 pub mod routes;
 mod shape;
+pub mod statements;
 pub mod status;
 
 use std::net::{IpAddr, SocketAddr};

@@ -142,7 +142,7 @@ async fn find(engine: &Engine, name: &str) -> Result<Payment, Box<Response>> {
 /// What a person says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Said {
+pub(crate) struct Said {
     resolution: Word,
     /// For `succeeded` and `released`.
     attempt: Option<u16>,
@@ -162,6 +162,22 @@ enum Word {
 }
 
 impl Said {
+    /// From the choice of a form: a resolution, and the attempt that it names behind a colon.
+    pub(crate) fn chosen(choice: &str, operator: String, reason: String) -> Result<Self, String> {
+        let (word, attempt) = match choice.split_once(':') {
+            Some((word, n)) => (word, Some(n.parse().map_err(|_| "an attempt is a number".to_owned())?)),
+            None => (choice, None),
+        };
+        let resolution = serde_json::from_value(Value::String(word.to_owned()))
+            .map_err(|_| "there is no such resolution".to_owned())?;
+        Ok(Self {
+            resolution,
+            attempt,
+            operator,
+            reason,
+        })
+    }
+
     fn meant(self) -> Result<What, String> {
         let resolution = match (self.resolution, self.attempt) {
             (Word::Succeeded, Some(n)) => Resolution::Succeeded { n },
@@ -217,31 +233,35 @@ pub(super) async fn resolve(
     let Ok(id) = name.parse::<Uuid>() else {
         return problem(StatusCode::BAD_REQUEST, "name the payment by its whole id");
     };
-    let what = match said.meant() {
-        Ok(what) => what,
-        Err(wrong) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &wrong),
-    };
-    tracing::warn!(payment = %id, ?what, "an operator resolves a payment");
-    match engine.deliver(id, what).await {
-        Delivered::Taken(_) => show(State(Arc::clone(&control)), Path(name)).await,
-        Delivered::Refused(objection) => refused(id, &objection.to_string()),
-        Delivered::Moved => refused(id, "it changed at this very moment: look at it again"),
-        Delivered::Elsewhere => refused(
-            id,
-            "another process works on it: ask that one, or wait until its lease is over",
-        ),
-        Delivered::Unknown => problem(
-            StatusCode::NOT_FOUND,
-            "the ledger has no such payment, or only its end is left",
-        ),
-        Delivered::Unavailable => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the ledger, or the route that the payment came by, cannot be used now; nothing was recorded",
-        ),
+    match take(engine, id, said).await {
+        Ok(()) => show(State(Arc::clone(&control)), Path(name)).await,
+        Err((status @ StatusCode::CONFLICT, why)) => problem_with(status, &why, json!({ "payment": id })),
+        Err((status, why)) => problem(status, &why),
     }
 }
 
-fn refused(id: Uuid, why: &str) -> Response {
-    let more: Value = json!({ "payment": id });
-    problem_with(StatusCode::CONFLICT, &format!("nothing was recorded: {why}"), more)
+/// Takes a person's word on a payment to the payment core.
+///
+/// # Errors
+/// Why it was not taken; nothing was recorded then.
+pub(crate) async fn take(engine: &Engine, id: Uuid, said: Said) -> Result<(), (StatusCode, String)> {
+    let what = said
+        .meant()
+        .map_err(|wrong| (StatusCode::UNPROCESSABLE_ENTITY, wrong))?;
+    tracing::warn!(payment = %id, ?what, "an operator resolves a payment");
+    let refused = |why: &str| Err((StatusCode::CONFLICT, format!("nothing was recorded: {why}")));
+    match engine.deliver(id, what).await {
+        Delivered::Taken(_) => Ok(()),
+        Delivered::Refused(objection) => refused(&objection.to_string()),
+        Delivered::Moved => refused("it changed at this very moment: look at it again"),
+        Delivered::Elsewhere => refused("another process works on it: ask that one, or wait until its lease is over"),
+        Delivered::Unknown => Err((
+            StatusCode::NOT_FOUND,
+            "the ledger has no such payment, or only its end is left".to_owned(),
+        )),
+        Delivered::Unavailable => Err((
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the ledger, or the route that the payment came by, cannot be used now; nothing was recorded".to_owned(),
+        )),
+    }
 }

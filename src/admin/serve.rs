@@ -1,15 +1,16 @@
 //! The operators' connections, and how many of everything there may be: a scraper gone wild, a slow client or a large
 //! body must not cost the sidecar its memory, and never its `/live`.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -39,8 +40,12 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// The largest body: a fault has a few hundred bytes.
 const BODY: usize = 16 * 1024;
 
+/// Who sends a request: an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub IpAddr);
+
 /// Serves until told to stop; requests that were begun are then finished, and idle connections closed.
-pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: oneshot::Receiver<()>) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: oneshot::Receiver<()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (closing, open) = watch::channel(());
     loop {
@@ -48,7 +53,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: onesh
             _ = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let (place, stream) = match accepted {
+        let (place, stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors: the pause lets some be given back. Anything else was one client's.
@@ -57,7 +62,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: onesh
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(from)));
         let mut open = open.clone();
         tokio::spawn(async move {
             let mut connection = pin!(
@@ -86,17 +91,20 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: onesh
     closing.closed().await;
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(OwnedSemaphorePermit, TcpStream)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, Peer)> {
     let place = Arc::clone(places)
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((place, stream))
+    let (stream, from) = listener.accept().await?;
+    Ok((place, stream, Peer(from.ip())))
 }
 
 /// Puts the limits around every page of a router.
-pub(super) fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+pub(crate) fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     let limits = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(refused))
         .load_shed()

@@ -9,11 +9,13 @@
 //!   once for the statement and rounded to the currency's ISO 4217 minor unit, halves away from zero. A net below
 //!   zero gives a fee below zero: a credit.
 //! - A month is closed when it is over and every event of it is counted. The ledger's clock never runs backwards, so no
-//!   line can come later. Closing writes the sums and the rate into the ledger, once: closing again answers
+//!   line can come later. Staging's payments have no statements. Closing writes the sums and the rate into the ledger, once: closing again answers
 //!   the same statement, whatever was configured or lost since. An open statement is computed anew each time.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 use super::period::Month;
 use super::{Analytics, AnalyticsError};
+use crate::account::Caller;
 use crate::ledger::{Constraint, LedgerError};
 use crate::money::Currency;
 
@@ -37,20 +40,6 @@ pub struct Rate(pub u32);
 impl Rate {
     /// Two percent of recovered revenue.
     pub const DEFAULT: Self = Self(20_000);
-
-    /// `2%`, `1.75%`: at most four decimals, at most 100 %.
-    pub fn parse(text: &str) -> Option<Self> {
-        let number = text.trim().strip_suffix('%')?.trim_end();
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || fraction.len() > 4 || whole.len() > 3 {
-            return None;
-        }
-        let whole: u32 = whole.parse().ok()?;
-        let fraction: u32 = format!("{fraction:0<4}").parse().ok()?;
-        let rate = whole * 10_000 + fraction;
-        (rate <= 1_000_000).then_some(Self(rate))
-    }
 
     /// The fee of a net in units of a currency.
     pub fn fee(self, net: i64, currency: &str) -> i64 {
@@ -136,7 +125,62 @@ pub struct After {
     kind: String,
 }
 
+impl After {
+    /// From its text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix("ln_")?.splitn(4, '_');
+        let mut number = || parts.next().and_then(|part| i64::from_str_radix(part, 16).ok());
+        let (at, payment, seq) = (number()?, number()?, number()?);
+        let kind = parts.next().filter(|kind| kind.len() < 32)?.to_owned();
+        Some(Self { at, payment, seq, kind })
+    }
+}
+
+impl std::fmt::Display for After {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ln_{:x}_{:x}_{:x}_{}", self.at, self.payment, self.seq, self.kind)
+    }
+}
+
 impl Analytics {
+    /// The tenants that have statements.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn billed_tenants(self: &Arc<Self>) -> Result<Vec<String>, AnalyticsError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached("SELECT DISTINCT tenant FROM lines ORDER BY tenant")?;
+            let tenants = statement
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            Ok(tenants
+                .into_iter()
+                .filter(|tenant| !Caller::is_staging(tenant))
+                .collect())
+        })
+        .await
+    }
+
+    /// Closes every statement whose month is over; answers those that it closed.
+    ///
+    /// # Errors
+    /// When file or ledger cannot be used; what was closed until then stays closed.
+    pub async fn close_due(self: &Arc<Self>, rate: Rate) -> Result<Vec<Statement>, AnalyticsError> {
+        let now = self.ledger().now();
+        let mut closed = Vec::new();
+        for tenant in self.billed_tenants().await? {
+            for open in self.statements(&tenant, rate).await? {
+                let Some(month) = Month::from_number(open.month).filter(|_| open.closed_at.is_none()) else {
+                    continue;
+                };
+                if now >= month.period().to + SETTLED {
+                    closed.extend(self.close(&tenant, month, &open.currency, rate, now).await?);
+                }
+            }
+        }
+        Ok(closed)
+    }
+
     /// The statements of a tenant, newest month first; closed ones as they were closed.
     ///
     /// # Errors
@@ -338,6 +382,27 @@ pub fn csv_names() -> Vec<u8> {
     super::export::csv_line(names.map(str::to_owned))
 }
 
+/// A statement's lines as a CSV file, in pieces.
+pub fn csv(
+    figures: &Arc<Analytics>,
+    tenant: &str,
+    month: Month,
+    currency: &str,
+) -> impl Stream<Item = Result<Bytes, AnalyticsError>> + Send + 'static {
+    let (figures, tenant, currency) = (Arc::clone(figures), tenant.to_owned(), currency.to_owned());
+    let head = stream::once(std::future::ready(Ok(Bytes::from(csv_names()))));
+    let lines = stream::try_unfold(Some(After::default()), move |after| {
+        let (figures, tenant, currency) = (Arc::clone(&figures), tenant.clone(), currency.clone());
+        async move {
+            let Some(after) = after else { return Ok(None) };
+            let (entries, next) = figures.lines(&tenant, month, &currency, after, 1000).await?;
+            let piece: Vec<u8> = entries.iter().flat_map(|entry| entry.csv(&currency)).collect();
+            Ok(Some((Bytes::from(piece), next)))
+        }
+    });
+    head.chain(lines)
+}
+
 fn key(tenant: &str, month: Month, currency: &str) -> String {
     format!("{tenant}/{month}/{currency}")
 }
@@ -388,16 +453,15 @@ mod tests {
     use super::Rate;
 
     #[test]
-    fn a_rate_is_exact() {
-        assert_eq!(Rate::parse("2%"), Some(Rate::DEFAULT));
-        assert_eq!(
-            Rate::parse("1.75%").map(|rate| rate.to_string()).as_deref(),
-            Some("1.75%")
-        );
-        assert_eq!(Rate::parse("0%"), Some(Rate(0)));
-        assert_eq!(Rate::parse("0.0001%"), Some(Rate(1)));
-        for wrong in ["2", "-2%", "2,5%", "0.00001%", "101%", "%", "1e1%", ".5%"] {
-            assert_eq!(Rate::parse(wrong), None, "{wrong}");
+    fn a_rate_is_written_exactly() {
+        for (rate, text) in [
+            (20_000, "2%"),
+            (17_500, "1.75%"),
+            (0, "0%"),
+            (1, "0.0001%"),
+            (1_000_000, "100%"),
+        ] {
+            assert_eq!(Rate(rate).to_string(), text);
         }
     }
 

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::payments::{LARGEST_PAGE, Listed, Wanted};
 use super::period::rfc3339;
@@ -23,7 +26,7 @@ impl Format {
     /// Its media type.
     pub const fn media_type(self) -> &'static str {
         match self {
-            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Csv => "text/csv; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
         }
     }
@@ -58,26 +61,65 @@ const NAMES: [&str; 15] = [
     "attempts",
 ];
 
-/// A payment as the API tells it.
-pub fn json_of(row: &Listed) -> Value {
-    let money = |units: i64| row.currency.as_deref().map(|currency| decimal(units, currency));
-    json!({
-        "id": row.id,
-        "openedAt": rfc3339(row.opened_at),
-        "route": row.route,
-        "outcome": row.outcome,
-        "firstGateway": row.first_gateway,
-        "gateway": row.gateway,
-        "failover": row.failure.is_some(),
-        "failureReason": row.failure,
-        "recovered": row.recovered,
-        "recoveryTime": row.recovery_ms,
-        "amount": row.amount.and_then(money),
-        "currency": row.currency,
-        "captured": money(row.captured),
-        "refunded": money(row.refunded),
-        "attempts": row.attempts,
-    })
+/// A payment as files and the API tell it. Amounts are exact decimals, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Sentinel's id for it.
+    #[schemars(with = "String")]
+    pub id: Uuid,
+    /// When it was opened (RFC 3339).
+    pub opened_at: String,
+    /// Its route.
+    pub route: String,
+    /// What became of it.
+    pub outcome: String,
+    /// The gateway tried first.
+    pub first_gateway: String,
+    /// The gateway that has it, or was tried last.
+    pub gateway: String,
+    /// Whether it failed at its first gateway, for another reason than that gateway's own decline.
+    pub failover: bool,
+    /// Why: `not_sent`, `gateway_busy`, `account_refused`, `no_answer`, `no_answer_fenced` or `contradiction`.
+    pub failure_reason: Option<String>,
+    /// Whether another gateway took it then.
+    pub recovered: bool,
+    /// Milliseconds from the first gateway's failure to the other's success.
+    pub recovery_time: Option<i64>,
+    /// The amount; null where the request named none.
+    pub amount: Option<String>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// Captured for certain.
+    pub captured: Option<String>,
+    /// Refunded for certain.
+    pub refunded: Option<String>,
+    /// Attempts to take the payment.
+    pub attempts: i64,
+}
+
+impl Row {
+    /// Of a payment in a list.
+    pub fn of(row: &Listed) -> Self {
+        let money = |units: i64| row.currency.as_deref().map(|currency| decimal(units, currency));
+        Self {
+            id: row.id,
+            opened_at: rfc3339(row.opened_at),
+            route: row.route.clone(),
+            outcome: row.outcome.clone(),
+            first_gateway: row.first_gateway.clone(),
+            gateway: row.gateway.clone(),
+            failover: row.failure.is_some(),
+            failure_reason: row.failure.clone(),
+            recovered: row.recovered,
+            recovery_time: row.recovery_ms,
+            amount: row.amount.and_then(money),
+            currency: row.currency.clone(),
+            captured: money(row.captured),
+            refunded: money(row.refunded),
+            attempts: row.attempts,
+        }
+    }
 }
 
 /// Lines of a CSV file. A cell that a spreadsheet would take for a formula is made plain text.
@@ -101,7 +143,7 @@ pub fn csv_line(cells: impl IntoIterator<Item = String>) -> Vec<u8> {
 }
 
 fn line(row: &Listed, format: Format) -> Vec<u8> {
-    let object = json_of(row);
+    let object = serde_json::to_value(Row::of(row)).unwrap_or_default();
     match format {
         Format::Ndjson => {
             let mut line = object.to_string().into_bytes();

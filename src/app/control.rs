@@ -74,12 +74,13 @@ pub struct Control {
     listeners: Listeners,
     /// The admin listener; its end stops it.
     admin: Mutex<Option<oneshot::Sender<()>>>,
+    /// The dashboard; its end stops it.
+    dashboard: Mutex<Option<oneshot::Sender<()>>>,
     history: Mutex<Vec<Reload>>,
 }
 
 impl Control {
     /// For a configuration that has just been loaded.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         file: PathBuf,
         runtime: Arc<ArcSwap<Runtime>>,
@@ -109,6 +110,7 @@ impl Control {
             seen: Mutex::new(seen),
             listeners,
             admin: Mutex::new(None),
+            dashboard: Mutex::new(None),
             history: Mutex::new(Vec::new()),
         }
     }
@@ -225,6 +227,21 @@ impl Control {
         Ok(())
     }
 
+    /// Serves the dashboard on a socket from now on, and no longer on the one before.
+    pub(super) fn serve_dashboard(self: &Arc<Self>, socket: Option<Bound>) -> std::io::Result<()> {
+        let next = match socket {
+            Some(socket) => {
+                let listener = tokio::net::TcpListener::from_std(socket.into_std())?;
+                let (stop, stopped) = oneshot::channel();
+                tokio::spawn(crate::dashboard::serve(listener, Arc::clone(self), stopped));
+                Some(stop)
+            }
+            None => None,
+        };
+        *self.dashboard.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
     /// Reloads when the file, or one that it names, has other content than at the last look. Comparing content, not
     /// events, also sees the symlink swap of a Kubernetes ConfigMap and an editor's rename.
     pub(super) async fn reload_if_changed(self: &Arc<Self>) {
@@ -335,6 +352,14 @@ impl Control {
             },
             None => Some(None),
         };
+        let dashboard = match config.listeners.dashboard {
+            address if address == old.listeners.dashboard => None,
+            Some(address) => match Bound::for_workers(address, 1) {
+                Ok(mut bound) => Some(bound.pop()),
+                Err(error) => return Err(vec![error.to_string()]),
+            },
+            None => Some(None),
+        };
         let built = Runtime::build(config, Some(before), &self.metrics).map_err(|problem| vec![problem])?;
         if let Err(error) = self.switch_log(Some(&built.config.log.level), Some(built.config.log.access)) {
             tracing::error!(%error, "the log keeps its level");
@@ -361,23 +386,26 @@ impl Control {
         {
             tracing::error!(%error, "the admin listener could not be opened");
         }
+        if let Some(socket) = dashboard
+            && let Err(error) = self.serve_dashboard(socket)
+        {
+            tracing::error!(%error, "the dashboard could not be opened");
+        }
         Ok(changes)
     }
 
     /// Forces a breaker open or closed, or resets it; `None` when there is no such breaker.
     pub fn command_breaker(&self, route: &str, gateway: &str, command: BreakerCommand, note: &str) -> Option<()> {
         let runtime = self.runtime.load_full();
-        let route = runtime
-            .routes
-            .iter()
-            .find(|state| state.config.name == route && state.gateway.name == gateway)?;
+        let route = runtime.routes.iter().find(|state| state.config.name == route)?;
+        let breaker = route.protection.breaker(gateway)?;
         let now = Instant::now();
         let transition = match command {
-            BreakerCommand::Open => route.breaker.force_open(note, now),
-            BreakerCommand::Close => route.breaker.force_close(note, now),
-            BreakerCommand::Reset => route.breaker.reset(note, now),
+            BreakerCommand::Open => breaker.force_open(note, now),
+            BreakerCommand::Close => breaker.force_close(note, now),
+            BreakerCommand::Reset => breaker.reset(note, now),
         };
-        route.transition(&transition);
+        route.transition_at(gateway, &transition);
         Some(())
     }
 }

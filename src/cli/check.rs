@@ -202,6 +202,9 @@ fn text(file: &Path, config: &Config) -> String {
         };
         line(format!("operators: http://{admin}{token}"));
     }
+    if let Some(dashboard) = config.listeners.dashboard {
+        line(format!("dashboard: http://{dashboard}"));
+    }
     if let Some(ledger) = &config.ledger {
         line(format!("ledger: {}", ledger.sqlite.display()));
     }
@@ -284,6 +287,7 @@ fn meaning(config: &Config) -> Value {
         "ok": true,
         "hash": config.hash,
         "admin": config.listeners.admin,
+        "dashboard": config.listeners.dashboard,
         "listeners": listeners.collect::<Vec<_>>(),
         "ledger": config.ledger.as_ref().map(|ledger| &ledger.sqlite),
         "routes": routes.collect::<Vec<_>>(),

@@ -122,6 +122,7 @@ struct Stage {
     ended: oneshot::Receiver<Result<(), AppError>>,
     shop: Shop,
     admin: SocketAddr,
+    dashboard: SocketAddr,
     dir: Dir,
 }
 
@@ -162,8 +163,9 @@ impl Stage {
             }
         }
         let (listen, admin, dir) = (free_port()?, free_port()?, Dir::new()?);
+        let dashboard = dashboard()?;
         let file = dir.0.join("sentinel.yaml");
-        std::fs::write(&file, config(&sandbox, listen, admin, &dir))?;
+        std::fs::write(&file, config(&sandbox, listen, admin, dashboard, &dir))?;
         let (ready, is_ready) = oneshot::channel();
         let (end, mut ended) = oneshot::channel();
         std::thread::Builder::new().name("sidecar".into()).spawn(move || {
@@ -184,6 +186,7 @@ impl Stage {
             ended,
             shop: Shop::at(listen),
             admin,
+            dashboard,
             dir,
         })
     }
@@ -344,12 +347,14 @@ impl Stage {
             "
 Customers keep coming, {AFTERWARDS} a second. Look around in another terminal; Ctrl-C ends it with a last audit.
 
+  http://{dashboard}   the dashboard: go on as operator
   sentinel top --admin {admin}
   sentinel tap --admin {admin}
   curl http://{admin}/metrics
   curl http://{control}/gateways/stripe/faults -d '{{\"fault\":\"refuse\"}}'
   curl http://{control}/gateways/stripe/faults -X DELETE",
             admin = self.admin,
+            dashboard = self.dashboard,
         ))?;
         let mut customers = JoinSet::new();
         let mut next = tokio::time::interval(Duration::from_secs(1) / AFTERWARDS);
@@ -372,10 +377,19 @@ Customers keep coming, {AFTERWARDS} a second. Look around in another terminal; C
     }
 }
 
-fn config(sandbox: &Sandbox, listen: SocketAddr, admin: SocketAddr, dir: &Dir) -> String {
+/// The dashboard's own port, when nobody else has it.
+fn dashboard() -> std::io::Result<SocketAddr> {
+    let usual = SocketAddr::from(([127, 0, 0, 1], 3000));
+    match std::net::TcpListener::bind(usual) {
+        Ok(_) => Ok(usual),
+        Err(_) => free_port(),
+    }
+}
+
+fn config(sandbox: &Sandbox, listen: SocketAddr, admin: SocketAddr, dashboard: SocketAddr, dir: &Dir) -> String {
     let url = |name: &str| sandbox.gateway(name).map_or("", server::Gateway::url);
     format!(
-        "listeners: {{ admin: '{admin}' }}
+        "listeners: {{ admin: '{admin}', dashboard: '{dashboard}' }}
 # A directory in memory is good enough for what goes away.
 ledger: {{ sqlite: '{}/ledger.db', strict: false }}
 log: {{ level: error }}

@@ -24,6 +24,7 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
         listeners.shared,
         listeners.webhooks,
         listeners.admin,
+        listeners.dashboard,
         ledger,
         shutdown.min,
         shutdown.max,

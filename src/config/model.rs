@@ -72,6 +72,8 @@ pub struct Listeners {
     pub webhooks: Vec<Listen>,
     /// Operators.
     pub admin: Option<SocketAddr>,
+    /// The dashboard, for operators and tenants.
+    pub dashboard: Option<SocketAddr>,
 }
 
 /// The ledger.

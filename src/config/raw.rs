@@ -105,6 +105,8 @@ pub struct Listeners {
     pub webhooks: OneOrMany<Listen>,
     /// Operators.
     pub admin: Option<String>,
+    /// The dashboard, as in `127.0.0.1:3000`. Default: none.
+    pub dashboard: Option<String>,
 }
 
 /// A listener: an address, or an address with TLS.

@@ -144,10 +144,19 @@ impl RouteState {
         self.config.hedge.quantile.is_some() && method == http::Method::GET
     }
 
-    /// Tells of a breaker's change.
+    /// Tells of a change of the breaker towards its first gateway.
     pub fn transition(&self, transition: &Transition) {
+        Self::tell(&self.at_gateway, transition);
+    }
+
+    /// Tells of a change of the breaker towards one of its gateways.
+    pub fn transition_at(&self, gateway: &str, transition: &Transition) {
+        Self::tell(&self.metrics.gateway(gateway), transition);
+    }
+
+    fn tell(at: &GatewayMetrics, transition: &Transition) {
         BreakerChanged {
-            at: &self.at_gateway,
+            at,
             from: transition.from.name(),
             to: transition.to.name(),
             reason: transition.reason.name(),

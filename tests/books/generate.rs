@@ -347,7 +347,8 @@ impl Payment {
 
     async fn follow_up(&mut self, leg: Leg, units: i64, outcome: Outcome) {
         self.tell(What::FollowUp {
-            request: Some(format!("{leg:?}-{units}")),
+            // Each has a key of its own: the same key again would be the same request.
+            request: Some(format!("{leg:?}-{}", self.state.follow_ups.len())),
             leg,
             amount: Some(Amount { units, ..self.amount }),
         })

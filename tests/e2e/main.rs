@@ -11,6 +11,7 @@ mod contract;
 mod demo;
 mod deployment;
 mod evidence;
+mod figures;
 mod forwarding;
 mod framing;
 mod monitoring;

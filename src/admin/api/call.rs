@@ -76,7 +76,7 @@ impl Call {
     pub fn caller(&self) -> Result<&Caller, Problem> {
         self.caller
             .as_ref()
-            .ok_or(Problem::from(AccountError::Internal("an endpoint knows no caller")))
+            .ok_or_else(|| Problem::from(AccountError::Internal("an endpoint knows no caller")))
     }
 
     /// The value of the nth `{name}` of the path.

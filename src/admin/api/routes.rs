@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::endpoint::{Endpoint, Needs};
 use super::problem::Code;
-use super::{audit, credentials, customers, docs, keys, status};
+use super::{audit, credentials, customers, docs, figures, keys, statements, status};
+use crate::account::api_key::Scope;
 use crate::account::tenant::{Profile, Registration};
 
 /// All of them.
@@ -13,6 +14,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     let mut all = account();
     all.extend(api_keys());
     all.extend(gateways());
+    all.extend(analytics());
+    all.extend(billing());
     all.extend(about());
     all
 }
@@ -146,6 +149,67 @@ fn gateways() -> Vec<Endpoint> {
             .parameter("gateway", GATEWAY)
             .asks::<credentials::Which>()
             .answers_nothing("They are deleted")
+            .fails(&[Code::NotFound]),
+    ]
+}
+
+fn analytics() -> Vec<Endpoint> {
+    const GROUP: &str = "Figures";
+    const READS: Needs = Needs::Scope(Scope::Analytics);
+    vec![
+        Endpoint::get("/api/v1/metrics/overview", "getOverview", figures::overview)
+            .about(
+                GROUP,
+                "What a period came to",
+                "An event is a payment that failed at its first gateway for another reason than that gateway's own decline; it is \
+                 recovered when that gateway provably did not execute it and another one holds or took the money. Payments count \
+                 in the hour in which they were opened (UTC). A key for staging reads staging's figures.",
+            )
+            .for_whom(READS)
+            .asks::<figures::Span>()
+            .answers::<figures::OverviewView>(StatusCode::OK, "The overview"),
+        Endpoint::get("/api/v1/analytics/events", "listEvents", figures::events)
+            .about(GROUP, "List events, or download them", "The newest first. Cursors stay good while payments arrive.")
+            .for_whom(READS)
+            .asks::<figures::EventsWanted>()
+            .answers::<figures::Events>(StatusCode::OK, "A page of events, or all of them as a file")
+            .answers_as::<String>(StatusCode::OK, "All events, as a file", "text/csv")
+            .answers_as::<String>(StatusCode::OK, "All events, as a file", "application/x-ndjson"),
+        Endpoint::get("/api/v1/analytics/events/{id}", "getEvent", figures::event)
+            .about(GROUP, "Show what happened to one payment", "With the evidence that every step rests on.")
+            .for_whom(READS)
+            .parameter("id", "Sentinel's id of the payment: the header `Sentinel-Payment`")
+            .answers::<figures::EventDetail>(StatusCode::OK, "The payment and its timeline")
+            .fails(&[Code::NotFound]),
+        Endpoint::get("/api/v1/analytics/gateways", "compareGateways", figures::gateways)
+            .about(GROUP, "Compare the gateways", "By whole days (UTC).")
+            .for_whom(READS)
+            .asks::<figures::Span>()
+            .answers::<figures::Gateways>(StatusCode::OK, "The gateways"),
+    ]
+}
+
+fn billing() -> Vec<Endpoint> {
+    const GROUP: &str = "Billing";
+    const READS: Needs = Needs::Scope(Scope::Billing);
+    vec![
+        Endpoint::get("/api/v1/billing/statements", "listStatements", statements::list)
+            .about(
+                GROUP,
+                "List the statements",
+                "One a month (UTC) and currency. A month is closed after its end and changes no more; the running one is \
+                 computed anew each time.",
+            )
+            .for_whom(READS)
+            .answers::<statements::Statements>(StatusCode::OK, "The statements, the newest month first"),
+        Endpoint::get("/api/v1/billing/statements/{month}/{currency}", "getStatement", statements::show)
+            .about(GROUP, "Show a statement with its lines, or download it", "Every line names its payment and the event of its timeline.")
+            .for_whom(READS)
+            .parameter("month", "The month, as in `2026-11`")
+            .parameter("currency", "ISO 4217")
+            .asks::<statements::Wanted>()
+            .answers::<statements::Detailed>(StatusCode::OK, "The statement with up to 1000 lines, or all lines as a file")
+            .answers_as::<String>(StatusCode::OK, "All lines, as a file", "text/csv")
             .fails(&[Code::NotFound]),
     ]
 }

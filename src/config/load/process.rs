@@ -19,6 +19,7 @@ impl Reader<'_> {
             shared: self.listeners("listeners.shared", raw.listeners.shared, &local_ca),
             webhooks: self.listeners("listeners.webhooks", raw.listeners.webhooks, &local_ca),
             admin: self.address("listeners.admin".into(), raw.listeners.admin.as_deref()),
+            dashboard: self.address("listeners.dashboard".into(), raw.listeners.dashboard.as_deref()),
         };
         let ledger = raw.ledger.map(|ledger| self.ledger(ledger));
         let has_ledger = ledger.is_some() || self.broken("ledger");
@@ -68,6 +69,9 @@ impl Reader<'_> {
                 "an admin listener outside loopback needs admin.token",
                 "add `admin: { token: \"${SENTINEL_ADMIN_TOKEN}\" }`",
             );
+        }
+        if listeners.dashboard.is_some() && listeners.dashboard == listeners.admin {
+            self.problem("listeners.dashboard", "is the admin listener");
         }
         let workers = raw.workers.unwrap_or(defaults::WORKERS);
         if !(1..=256).contains(&workers) {

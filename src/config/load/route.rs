@@ -380,6 +380,9 @@ impl Reader<'_> {
                 if Some(listen.address) == listeners.admin {
                     self.problem(here.clone(), "is the admin listener");
                 }
+                if Some(listen.address) == listeners.dashboard {
+                    self.problem(here.clone(), "is the dashboard");
+                }
                 if tls
                     .insert(listen.address, listen)
                     .is_some_and(|other| other.tls != listen.tls)
@@ -394,6 +397,13 @@ impl Reader<'_> {
             .any(|listen| Some(listen.address) == listeners.admin)
         {
             self.problem("listeners.shared", "is the admin listener");
+        }
+        if listeners
+            .shared
+            .iter()
+            .any(|listen| Some(listen.address) == listeners.dashboard)
+        {
+            self.problem("listeners.shared", "is the dashboard");
         }
         if routes.is_empty() && !self.broken("routes") && !self.broken("") {
             self.problem("routes", "there is no route");
