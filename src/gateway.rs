@@ -7,6 +7,7 @@
 pub mod adyen;
 pub mod braintree;
 pub mod canonical;
+pub mod custom;
 pub mod errors;
 pub mod idempotency;
 pub mod json;
@@ -394,6 +395,14 @@ pub trait Gateway: Send + Sync {
         _now: i64,
     ) -> Result<Vec<WebhookFact>, WebhookError> {
         Err(WebhookError::Unsupported)
+    }
+}
+
+/// The gateway that an account is spoken to with: its dialect's, or the one that its description makes.
+pub fn at(config: &crate::config::model::GatewayConfig) -> Option<&'static dyn Gateway> {
+    match &config.custom {
+        Some(description) => Some(custom::of(description)),
+        None => for_dialect(config.dialect),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod adyen;
 pub mod books;
 pub mod braintree;
 pub mod clock;
+pub mod custom;
 pub mod fault;
 pub mod paypal;
 pub mod razorpay;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::load::{Problem, load};
 use crate::config::model::{Config, GatewayConfig, Listen, Mode, Route};
-use crate::gateway::{FenceStrength, for_dialect, prospect};
+use crate::gateway::{FenceStrength, prospect};
 use crate::ledger::keys::Keys;
 use crate::payment::certify;
 use crate::payment::certify::certificate::{Certificate, Certificates, Missing, VALID_MS};
@@ -107,7 +107,7 @@ impl Kept {
 }
 
 fn role(gateway: &GatewayConfig, route: &Route, kept: Option<&Kept>) -> Role {
-    let Some(dialect) = for_dialect(gateway.dialect) else {
+    let Some(dialect) = crate::gateway::at(gateway) else {
         return Role {
             takes_payments: false,
             fence: FenceStrength::F0,

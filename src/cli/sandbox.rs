@@ -7,13 +7,16 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ca;
+use crate::config::model::custom::Custom as Description;
 use crate::sandbox::Kind;
 use crate::sandbox::books::Audit;
+use crate::sandbox::custom::Custom;
 use crate::sandbox::fault::{Rule, shorthand};
 use crate::sandbox::server::{self, Options, Sandbox, Serve, ServeError, Tls, TlsError};
 
@@ -27,6 +30,9 @@ pub struct Args {
     /// Every port that is not named is a free one instead of the usual one.
     #[arg(long)]
     free_ports: bool,
+    /// Simulate the custom gateways that this configuration describes, instead of all others where none is named.
+    #[arg(long, value_name = "CONFIG")]
+    custom: Option<PathBuf>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
@@ -82,6 +88,8 @@ impl SandboxError {
 
 /// The port of the control interface where none is given.
 const CONTROL: u16 = 9080;
+/// The port of the first custom gateway where none is given.
+const CUSTOM: u16 = 9090;
 
 fn wanted(text: &str) -> Result<(Kind, Option<u16>), String> {
     let (name, port) = match text.split_once('=') {
@@ -133,7 +141,11 @@ pub fn run(args: &Args) -> Result<(), SandboxError> {
 async fn start(args: &Args) -> Result<(Sandbox, Vec<Kind>), SandboxError> {
     let usage = SandboxError::Usage;
     let all: Vec<(Kind, Option<u16>)>;
-    let chosen = if args.gateways.is_empty() {
+    let described = match &args.custom {
+        Some(file) => described(file)?,
+        None => Vec::new(),
+    };
+    let chosen = if args.gateways.is_empty() && described.is_empty() {
         all = Kind::ALL.into_iter().map(|kind| (kind, None)).collect();
         &all
     } else {
@@ -143,9 +155,25 @@ async fn start(args: &Args) -> Result<(Sandbox, Vec<Kind>), SandboxError> {
     let gateways = chosen
         .iter()
         .map(|(kind, given)| Serve::new(*kind).at(SocketAddr::new(args.host, port(*given, kind.guide().port))));
+    let described = described
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, description))| Serve {
+            address: SocketAddr::new(
+                args.host,
+                if args.free_ports {
+                    0
+                } else {
+                    CUSTOM.saturating_add(u16::try_from(at).unwrap_or(0))
+                },
+            ),
+            simulator: Box::new(Custom::new(&name, description)),
+            name,
+            http2: true,
+        });
     let control = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port(args.control, CONTROL));
     let sandbox = server::serve(Options {
-        gateways: gateways.collect(),
+        gateways: gateways.chain(described).collect(),
         tls: args.tls.as_deref().map(tls).transpose()?,
         seed: args.seed,
         control: Some(control),
@@ -182,6 +210,25 @@ async fn start(args: &Args) -> Result<(Sandbox, Vec<Kind>), SandboxError> {
         gateway(name)?.webhooks_to(Some(url)).map_err(usage)?;
     }
     Ok((sandbox, chosen.iter().map(|(kind, _)| *kind).collect()))
+}
+
+/// The custom gateways of a configuration, by name.
+fn described(file: &Path) -> Result<Vec<(String, Arc<Description>)>, SandboxError> {
+    let config = crate::config::load::load(file).map_err(|problems| {
+        let told: Vec<String> = problems.iter().map(|problem| format!("{problem:#}")).collect();
+        SandboxError::Usage(told.join("\n"))
+    })?;
+    let gateways = config.gateways.values();
+    let found: Vec<_> = gateways
+        .filter_map(|gateway| Some((gateway.name.clone(), Arc::clone(gateway.custom.as_ref()?))))
+        .collect();
+    match found.is_empty() {
+        true => Err(SandboxError::Usage(format!(
+            "{} describes no custom gateway",
+            file.display()
+        ))),
+        false => Ok(found),
+    }
 }
 
 fn tls(dir: &Path) -> Result<Tls, SandboxError> {
@@ -225,6 +272,14 @@ fn table(sandbox: &Sandbox, kinds: &[Kind], args: &Args) -> String {
         for (instrument, outcome) in guide.instruments {
             let _ = writeln!(text, "           {instrument:<48} {outcome}");
         }
+    }
+    for gateway in sandbox.gateways().iter().skip(kinds.len()) {
+        let _ = write!(
+            text,
+            "\n{:<10} {}\n           as its description says; a token decline_CODE is declined with CODE\n",
+            gateway.name(),
+            gateway.url()
+        );
     }
     text.push_str("\nSentinel in front of them (config/sentinel.yaml):\n\ngateways:\n");
     let ca = args

@@ -135,7 +135,7 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
     out
 }
 
-/// What of a gateway changed whose `Debug` shows too little to tell.
+/// What of a gateway changed whose `Debug` shows too little to tell, or too much.
 fn unshown<'a>(before: &'a GatewayConfig, after: &'a GatewayConfig) -> impl Iterator<Item = String> + 'a {
     let names: BTreeSet<&str> = before.credentials.names().chain(after.credentials.names()).collect();
     let credentials = names
@@ -145,6 +145,7 @@ fn unshown<'a>(before: &'a GatewayConfig, after: &'a GatewayConfig) -> impl Iter
     let (old, new) = (&before.endpoint, &after.endpoint);
     let others = [
         ("webhook", before.webhook != after.webhook),
+        ("custom", before.custom != after.custom),
         ("roots", old.roots != new.roots),
         ("client_certificate", old.client_certificate != new.client_certificate),
         ("pins", old.pins != new.pins),
@@ -210,7 +211,7 @@ routes:
         assert_eq!(count(format!("{:#?}", config.routes[0])), 13, "fields of a route");
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"])),
-            7,
+            8,
             "fields of a gateway"
         );
         assert_eq!(

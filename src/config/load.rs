@@ -4,6 +4,7 @@
 //! meaning ([`Reader`]). Only a text that is no YAML ends the way early; what has the wrong shape is left out, and the
 //! meaning of the rest is still checked.
 
+mod custom;
 mod gateway;
 mod process;
 mod route;

@@ -2,6 +2,7 @@
 //! option that is always there. Every default's home is [`super::defaults`].
 
 mod accounts;
+pub mod custom;
 mod failover;
 mod gateway;
 mod route;

@@ -1,6 +1,8 @@
 //! The file as it is typed. Every field has the name that stands in the file. The JSON Schema is made from these types,
 //! their comments included, and the file's shape is checked by that schema ([`super::shape`]).
 
+pub mod custom;
+
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -209,6 +211,8 @@ pub struct Gateway {
     pub currency: Option<String>,
     /// Whether the account has at-most-once keys, `api_request_key` (braintree). Default false.
     pub request_keys: Option<bool>,
+    /// What is sent to it and what its answers mean (custom).
+    pub custom: Option<custom::Custom>,
     /// File of root certificates, PEM; only these are then trusted. Default: the public roots.
     pub roots: Option<String>,
     /// The certificate that Sentinel shows in the handshake (mTLS).
@@ -282,6 +286,9 @@ pub struct Credentials {
     pub api_key: Option<Secret>,
     /// adyen.
     pub merchant_account: Option<String>,
+    /// custom: secrets by a name of your own, for `{credential.NAME}`.
+    #[serde(default)]
+    pub values: BTreeMap<String, Secret>,
 }
 
 /// What webhooks are verified with.

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::{Accepted, FenceStrength, for_dialect};
+use super::{Accepted, FenceStrength, at, for_dialect};
 use crate::config::model::{Config, GatewayConfig, Mode, Route};
 
 /// Why a gateway of a route takes none of its payments.
@@ -69,7 +69,9 @@ pub fn of(config: &Config, route: &Route) -> Option<Prospects> {
     let then = gateways.map(|gateway| prospect(route, gateway, understood.is_some()));
     Some(Prospects {
         first: first.name.clone(),
-        fence: understood.map_or(FenceStrength::F0, |dialect| dialect.capabilities().fence),
+        fence: understood.map_or(FenceStrength::F0, |dialect| {
+            dialect.capabilities_of(&first.settings).fence
+        }),
         certified_only: route.failover.require_certificate,
         then: then.collect(),
     })
@@ -89,10 +91,10 @@ fn prospect(route: &Route, gateway: &GatewayConfig, understood: bool) -> Prospec
     if !understood {
         return nothing(Never::NotUnderstood);
     }
-    let Some(dialect) = for_dialect(gateway.dialect) else {
+    let Some(dialect) = at(gateway) else {
         return nothing(Never::NotTranslated);
     };
-    let capabilities = dialect.capabilities();
+    let capabilities = dialect.capabilities_of(&gateway.settings);
     if failover.mode == Mode::Gated && !(capabilities.manual_capture && capabilities.void) {
         return nothing(Never::CannotBeGated);
     }

@@ -105,6 +105,11 @@ const UPWARDS: &[(&str, &str, &str)] = &[
         "telemetry::scrub",
         "what the simulators write down is cleaned by the same rules",
     ),
+    (
+        "sandbox",
+        "config::model::custom",
+        "the simulator of a custom gateway does what its description says",
+    ),
 ];
 
 /// Rooms that are pure: they decide, and others act. What they must not know.

@@ -3,6 +3,7 @@
 mod audit;
 mod braintree;
 mod certified;
+mod custom;
 mod dialects;
 mod failover;
 mod faults;

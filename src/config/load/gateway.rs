@@ -61,14 +61,26 @@ fn webhook(dialect: Dialect) -> &'static [&'static str] {
 impl Reader<'_> {
     pub(super) fn gateway(&mut self, name: String, gateway: raw::Gateway) -> Option<GatewayConfig> {
         let at = |field: &str| format!("gateways.{name}.{field}");
-        if gateway.dialect == Dialect::Custom {
-            self.problem(at("dialect"), "custom gateways cannot be described yet");
-        }
-        let settings = self.settings(&name, &gateway);
+        let read = self.settings(&name, &gateway);
         let webhook = self.webhook(&name, gateway.dialect, gateway.webhook);
         let credentials = match gateway.credentials {
             None => Credentials::default(),
             Some(typed) => self.credentials(&name, gateway.dialect, typed),
+        };
+        let custom = match (gateway.dialect, gateway.custom) {
+            (Dialect::Custom, Some(typed)) => self.custom(&name, typed, &credentials),
+            (Dialect::Custom, None) => {
+                if !self.broken(&format!("gateways.{name}")) {
+                    let hint = "add `custom`; examples/custom-gateway shows one";
+                    self.hinted(at("dialect"), "nothing says how this gateway is spoken to", hint);
+                }
+                None
+            }
+            (_, Some(_)) => {
+                self.foreign(at("custom"), gateway.dialect, settings(gateway.dialect));
+                None
+            }
+            (_, None) => None,
         };
         // With a wrong address the rest is checked all the same.
         let (mut endpoint, usable) = match endpoint(&gateway.endpoint) {
@@ -151,8 +163,9 @@ impl Reader<'_> {
             endpoint,
             pool,
             credentials,
-            settings,
+            settings: read,
             webhook,
+            custom,
         })
     }
 
@@ -206,10 +219,19 @@ impl Reader<'_> {
                 values.insert(format!("{field}.{currency}"), value);
             }
         }
+        if dialect != Dialect::Custom && !typed.values.is_empty() {
+            self.foreign(format!("{here}.values"), dialect, &[needed, optional].concat());
+        }
+        for (field, value) in typed.values {
+            if value.0.is_empty() {
+                self.problem(format!("{here}.values.{field}"), "is empty");
+            }
+            values.insert(field, value.0);
+        }
         Credentials::new(values)
     }
 
-    fn is_currency(&mut self, path: String, typed: &str) {
+    pub(super) fn is_currency(&mut self, path: String, typed: &str) {
         if typed.len() != 3 || !typed.bytes().all(|byte| byte.is_ascii_uppercase()) {
             self.hinted(path, "is not a currency", "write its ISO 4217 code, as in USD");
         }

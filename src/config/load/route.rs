@@ -123,6 +123,13 @@ impl Reader<'_> {
                 self.problem(at("tenant"), "tenants stand in the ledger, and there is none");
             }
         }
+        if route.dialect == Dialect::Custom {
+            self.hinted(
+                format!("routes[{index}].dialect"),
+                "a custom gateway can take payments, and applications speak one of the others",
+                "put it behind the application's own gateway in `gateways`",
+            );
+        }
         self.gateways(index, route.dialect, &route.gateways, known);
         let failover = self.failover(index, route.failover, &route.gateways, known);
         Route {
@@ -247,7 +254,10 @@ impl Reader<'_> {
                     && gateway.credentials.is_empty()
                     && !self.broken(&format!("gateways.{name}"))
                 {
-                    let needs = super::gateway::needed(gateway.dialect).join(", ");
+                    let needs = match super::gateway::needed(gateway.dialect) {
+                        [] => "values".to_owned(),
+                        needs => needs.join(", "),
+                    };
                     self.hinted(
                         format!("gateways.{name}"),
                         "takes part in failover and has no credentials, with which Sentinel asks, fences and charges",

@@ -29,7 +29,6 @@ pub enum Dialect {
     /// Adyen.
     Adyen,
     /// A custom gateway, described by the configuration.
-    #[schemars(skip)]
     Custom,
 }
 
@@ -89,6 +88,7 @@ impl fmt::Debug for Secret {
 /// | square | `access_token`, `location_id`? and/or `locations.USD`? and so on for each currency |
 /// | razorpay | `key_id`, `key_secret` |
 /// | adyen | `api_key`, `merchant_account` |
+/// | custom | the description's own |
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials(BTreeMap<String, Secret>);
 
@@ -141,6 +141,8 @@ pub struct GatewayConfig {
     pub settings: BTreeMap<String, String>,
     /// What its webhooks are verified with.
     pub webhook: Webhook,
+    /// The description of a custom gateway, and of no other.
+    pub custom: Option<Arc<super::custom::Custom>>,
 }
 
 impl GatewayConfig {

@@ -74,7 +74,7 @@ impl Route {
             .enumerate()
             .filter_map(|(index, (gateway, breaker))| {
                 Some(At {
-                    gateway: gateway::for_dialect(gateway.dialect)?,
+                    gateway: gateway::at(&gateway)?,
                     native: index == 0 && gateway.dialect == config.dialect,
                     metrics: metrics.gateway(&gateway.name),
                     config: gateway,
@@ -164,7 +164,7 @@ impl At {
     /// What is known of its wire.
     pub fn trust(&self) -> Trust {
         Trust {
-            // Every dialect's requests are JSON or forms of a declared length.
+            // Every dialect's requests are JSON, XML or forms of a declared length.
             atomic_body: true,
             // Whoever ends HTTP/2 in front of a gateway may say "refused" of what it had passed on already.
             trust_h2_refusal: false,

@@ -417,3 +417,67 @@ async fn whatever_goes_wrong_at_braintree_as_the_second_one_there_is_one_effect(
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth_whoever_was_asked() {
+    for stripe_first in [false, true] {
+        let mut shop = Shop::with(Setup {
+            braintree: "braintree, stripe",
+            stripe: "stripe, braintree",
+            ..Setup::default()
+        })
+        .await;
+        shop.gateway("braintree").set("search_lag", "0").unwrap();
+        if stripe_first {
+            down(&shop, "stripe");
+        }
+        for (index, fault) in [
+            Fault::DelayAnswer { ms: Some(700) },
+            Fault::DelayExecution { ms: Some(700) },
+            Fault::DelayArrival { ms: Some(700) },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (key, order) = (format!("key-{index}"), format!("order-{index}"));
+            shop.gateway("braintree").fault(Rule::once(
+                Match::path("POST", "/merchants/sandbox/transactions"),
+                fault,
+            ));
+            let ask = async |shop: &Shop| match stripe_first {
+                true => shop.pay(&key, &order).await,
+                false => sale(shop, &order, &key).await,
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(300), ask(&shop)).await;
+            shop = shop.crash();
+            let mut last = None;
+            for _ in 0..20 {
+                let answer = ask(&shop).await;
+                let done = matches!(answer.status(), 200 | 201);
+                last = Some(answer);
+                let audit = shop.audit().await;
+                assert!(audit.clean(), "{index}: {audit:#?}");
+                if done {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            let answer = last.expect("an answer");
+            let audit = shop.audit().await;
+            let live = audit.live(&order);
+            assert!(live.len() <= 1, "{index}: {audit:#?}");
+            match answer.status() {
+                200 | 201 => assert_eq!(live.len(), 1, "{index}: told of success: {audit:#?}"),
+                status => {
+                    // Nobody but the next gateway can still be asked, and there is none behind it.
+                    assert!(
+                        stripe_first && status >= 500,
+                        "{index}: {} {}",
+                        answer.start,
+                        answer.text()
+                    );
+                }
+            }
+        }
+    }
+}
