@@ -435,8 +435,17 @@ fn error(status: StatusCode, details: &[(&str, &str)], seed: &str) -> Reply {
 
 pub(super) fn own_error(own: &OwnError, head: &Head) -> Reply {
     let issue = own.code.to_ascii_uppercase();
+    // PayPal says 400 of what it cannot read, and 422 of what cannot be done.
+    let undoable = matches!(
+        own.code,
+        "wrong_state" | "no_effect" | "amount_too_large" | "payment_in_doubt" | "payment_held"
+    );
+    let status = match own.status {
+        StatusCode::BAD_REQUEST if undoable => StatusCode::UNPROCESSABLE_ENTITY,
+        status => status,
+    };
     error(
-        own.status,
+        status,
         &[(&issue, &own.message)],
         &format!("{} {}", own.code, head.path),
     )

@@ -241,6 +241,11 @@ pub fn render_error(error: &OwnError, head: &Head) -> Reply {
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    let body = json!({"error": {"type": kind, "code": error.code, "message": error.message}});
+    // Applications look for Stripe's own word where it has one.
+    let code = match error.code {
+        "wrong_state" => "payment_intent_unexpected_state",
+        code => code,
+    };
+    let body = json!({"error": {"type": kind, "code": code, "message": error.message}});
     reply(error.status, &body, &own_request_id(head), Some(error.retry), head)
 }
