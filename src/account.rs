@@ -36,7 +36,7 @@ use password::Passwords;
 use tenant::{Email, Profile, Registration, Tenant};
 use token::{Session, Tokens};
 
-const TENANTS: &str = "tenants";
+const TENANTS: &str = tenant::SPACE;
 const EMAILS: &str = "emails";
 /// What follows a tenant's id in the name of its staging books.
 const TEST: &str = "/test";
@@ -116,6 +116,14 @@ pub enum By {
         /// What it may do.
         scopes: Vec<Scope>,
     },
+}
+
+/// Whose books these are, and for which keys' payments: the reverse of [`Caller::books`].
+pub fn tenant_of(books: &str) -> (&str, Mode) {
+    match books.strip_suffix(TEST) {
+        Some(tenant) => (tenant, Mode::Test),
+        None => (books, Mode::Live),
+    }
 }
 
 impl Caller {

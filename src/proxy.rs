@@ -10,6 +10,7 @@ pub mod headers;
 mod payment;
 pub mod reason;
 pub mod runtime;
+mod tenants;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ pub struct Proxy {
     client: Client<body::Request>,
     desk: Option<Rc<Desk>>,
     door: Option<Door>,
+    tenants: Option<tenants::Tenants>,
 }
 
 impl Proxy {
@@ -67,9 +69,11 @@ impl Proxy {
         desk: Option<Rc<Desk>>,
         door: Option<Door>,
     ) -> Self {
+        let tenants = door.as_ref().zip(desk.as_ref());
         Self {
             runtime,
             client: Client::observed(&metrics),
+            tenants: tenants.map(|(door, desk)| tenants::Tenants::new(door.accounts(), Rc::clone(desk))),
             metrics,
             desk,
             door,
@@ -162,8 +166,25 @@ impl Proxy {
         if matched.prefix_len > 0 && !strip_prefix(&mut request, matched.prefix_len) {
             return refuse(account, Reason::BadRequest, "target");
         }
+        let mut payments = route.payments.as_ref();
+        let theirs;
+        if let Some(tenants) = &self.tenants
+            && tenants::concerns(&route, &request)
+        {
+            match Box::pin(tenants.admit(&route, &runtime.faults, &mut request)).await {
+                Ok(tenants::Admitted::Goes(payments_of)) => {
+                    theirs = payments_of;
+                    payments = theirs.as_ref();
+                }
+                Ok(tenants::Admitted::Answered(reply)) => {
+                    account.answered(reply.status().as_u16(), "token_minted");
+                    return reply.map(|bytes| Body::own(bytes, Some(account)));
+                }
+                Err(reason) => return refuse(account, reason, ""),
+            }
+        }
         // Only payments are looked at more closely; everything else costs nothing here.
-        let payment = payment::recognised(self.desk.as_ref(), &route, &request, &matched, &info);
+        let payment = payment::recognised(self.desk.as_ref(), &route, payments, &request, &matched, &info);
         if survey.strip_request(request.headers_mut()).is_err() {
             return refuse(account, Reason::BadRequest, "connection_option");
         }

@@ -73,6 +73,11 @@ pub enum Action {
         /// The gateway.
         gateway: String,
     },
+    /// Instruments were kept or forgotten.
+    InstrumentsChanged {
+        /// How many.
+        count: u64,
+    },
     /// A monthly statement was closed.
     StatementClosed {
         /// Its month, `2026-11`.

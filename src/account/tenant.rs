@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::AccountError;
+use super::{AccountError, read};
+use crate::ledger::Ledger;
 
 /// The shortest password taken, in characters (NIST SP 800-63B asks for 8 at least, and for length over rules).
 pub const SHORTEST_PASSWORD: usize = 12;
@@ -13,6 +14,17 @@ const LONGEST_PASSWORD: usize = 256;
 /// The longest e-mail address (RFC 5321, 4.5.3.1.3, less the angle brackets).
 const LONGEST_EMAIL: usize = 254;
 const LONGEST_COMPANY: usize = 200;
+
+/// The space of the ledger that tenants stand in.
+pub(super) const SPACE: &str = "tenants";
+
+/// A tenant; `None` where there is none.
+pub async fn load(ledger: &dyn Ledger, id: &str) -> Result<Option<Tenant>, AccountError> {
+    match ledger.document(SPACE, id.to_owned()).await? {
+        Some(document) => read(&document.value).map(Some),
+        None => Ok(None),
+    }
+}
 
 /// A registered customer of this Sentinel.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,10 +139,13 @@ impl Email {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Registration {
     /// The address to log in with.
+    #[schemars(email, length(max = 254))]
     pub email: String,
-    /// The password, in the clear, until it is hashed.
+    /// The password: 12 characters or more, and none of the first that anybody would guess.
+    #[schemars(length(min = 12, max = 256))]
     pub password: String,
     /// The company.
+    #[schemars(length(min = 1, max = 200))]
     pub company_name: String,
 }
 

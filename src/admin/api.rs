@@ -21,6 +21,7 @@ pub mod docs;
 mod door;
 pub mod endpoint;
 pub mod figures;
+pub mod instruments;
 pub mod keys;
 pub mod openapi;
 pub mod problem;

@@ -24,8 +24,10 @@ pub fn render(dialect: Dialect, error: &OwnError, id: &str) -> Reply {
         }
         Dialect::Paypal => {
             let name = match status {
-                400..=403 | 405..=499 => "INVALID_REQUEST",
+                401 => "AUTHENTICATION_FAILURE",
+                403 => "NOT_AUTHORIZED",
                 404 => "RESOURCE_NOT_FOUND",
+                400..=499 => "INVALID_REQUEST",
                 503 => "SERVICE_UNAVAILABLE",
                 _ => "INTERNAL_SERVER_ERROR",
             };
@@ -35,10 +37,10 @@ pub fn render(dialect: Dialect, error: &OwnError, id: &str) -> Reply {
             (body, Some(("paypal-debug-id", id.to_owned())))
         }
         Dialect::Adyen => {
-            let kind = if error.status.is_server_error() {
-                "internal"
-            } else {
-                "validation"
+            let kind = match status {
+                500.. => "internal",
+                401 | 403 => "security",
+                _ => "validation",
             };
             let body = json!({
                 "status": status, "errorCode": error.code, "message": error.message, "errorType": kind,
@@ -46,12 +48,14 @@ pub fn render(dialect: Dialect, error: &OwnError, id: &str) -> Reply {
             (body, None)
         }
         Dialect::Square => {
-            let category = if error.status.is_server_error() {
-                "API_ERROR"
-            } else {
-                "INVALID_REQUEST_ERROR"
+            let category = match status {
+                500.. => "API_ERROR",
+                401 | 403 => "AUTHENTICATION_ERROR",
+                _ => "INVALID_REQUEST_ERROR",
             };
             let code = match status {
+                401 => "UNAUTHORIZED",
+                403 => "FORBIDDEN",
                 404 => "NOT_FOUND",
                 503 => "SERVICE_UNAVAILABLE",
                 504 => "GATEWAY_TIMEOUT",

@@ -44,6 +44,7 @@ mod probe;
 mod route;
 mod source;
 mod struck;
+pub mod tenants;
 mod tokens;
 mod wire;
 
@@ -87,6 +88,7 @@ pub struct Engine {
     certified: certified::Certified,
     /// Where certificates are kept.
     certificates: PathBuf,
+    parties: tenants::Parties,
     /// From which gateways' idempotency keys are derived (safety rule D6); a function of the ledger's master key.
     gateway_secret: [u8; 32],
 }
@@ -148,6 +150,7 @@ impl Engine {
             tokens: tokens::Tokens::default(),
             certified: certified::Certified::default(),
             certificates,
+            parties: tenants::Parties::default(),
             gateway_secret,
         })
     }
@@ -169,6 +172,7 @@ impl Engine {
             .map(|route| (route.name().to_owned(), route))
             .collect();
         self.routes.store(Arc::new(routes));
+        self.parties.forget_routes();
     }
 
     /// The route of this name, when the configuration has one.

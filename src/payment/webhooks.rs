@@ -234,7 +234,7 @@ async fn find(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Opti
         .collect();
     if let Some(key) = &fact.key {
         for route in &routes {
-            let hash = key_hash(ledger.keys(), route.name(), key);
+            let hash = key_hash(ledger.keys(), route, key);
             if let Some(payment) = ledger.by_key(hash).await? {
                 return Ok(Some((payment, By::Request)));
             }
@@ -252,7 +252,7 @@ async fn find(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Opti
         let filter = Filter {
             route: Some(route.name().to_owned()),
             in_doubt: true,
-            order_ref_hash: Some(order_hash(ledger.keys(), reference)),
+            order_ref_hash: Some(order_hash(ledger.keys(), route.tenant(), reference)),
             limit: 2,
             ..Filter::default()
         };

@@ -43,15 +43,16 @@ pub enum Handled {
     Forward(Request<body::Request>, Option<&'static str>),
 }
 
-/// Whether the engine looks at a request. Called before Sentinel's own headers are taken off.
+/// Whether the engine looks at a request, by the route as its tenant uses it. Called before Sentinel's own headers are taken off.
 pub fn recognised(
     desk: Option<&Rc<Desk>>,
     route: &RouteState,
+    payments: Option<&Arc<engine::Route>>,
     request: &Request<Incoming>,
     matched: &Matched,
     info: &ConnectionInfo,
 ) -> Option<Payment> {
-    let (desk, payments) = (desk?, route.payments.as_ref()?);
+    let (desk, payments) = (desk?, payments?);
     let recognised = payments.recognises(request.method(), request.uri().path())?;
     // What is larger than any payment is only forwarded.
     if request.body().size_hint().lower() > route.config.limits.body as u64 {

@@ -23,8 +23,69 @@ pub enum Reason {
     CircuitOpen,
     /// The exchange with the gateway failed.
     Upstream(Failure, Sent),
+    /// It came in the name of a tenant, and was turned away.
+    Tenant(Turned),
     /// A defect of Sentinel's own.
     Internal,
+}
+
+/// Why a request that carries a Sentinel API key was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Turned {
+    /// There is no such key, or it was revoked or has expired.
+    KeyInvalid,
+    /// The key is not for payments, or the route belongs to another tenant.
+    KeyForbidden,
+    /// The key stands where it would reach the gateway.
+    KeyMisplaced,
+    /// The tenant has stored no credentials for the gateway.
+    NoCredentials,
+    /// The gateway gave no access token for the tenant's credentials.
+    NoToken,
+    /// The ledger could not be read.
+    Unavailable,
+}
+
+impl Turned {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::KeyInvalid => "invalid_api_key",
+            Self::KeyForbidden => "api_key_not_allowed",
+            Self::KeyMisplaced => "api_key_misplaced",
+            Self::NoCredentials => "no_gateway_credentials",
+            Self::NoToken => "no_access_token",
+            Self::Unavailable => "ledger_unavailable",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::KeyInvalid => StatusCode::UNAUTHORIZED,
+            Self::KeyForbidden | Self::NoCredentials => StatusCode::FORBIDDEN,
+            Self::KeyMisplaced => StatusCode::BAD_REQUEST,
+            Self::NoToken | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn message(self, gateway: &str) -> String {
+        match self {
+            Self::KeyInvalid => "The Sentinel API key is not valid, or no longer.".to_owned(),
+            Self::KeyForbidden => {
+                "This Sentinel API key may not send payments here: it lacks the scope, or the route is another tenant's."
+                    .to_owned()
+            }
+            Self::KeyMisplaced => {
+                "The Sentinel API key stands where it would reach the gateway: send it as the SDK sends its key, and \
+                 nowhere else."
+                    .to_owned()
+            }
+            Self::NoCredentials => format!(
+                "No credentials for {gateway} are stored for this Sentinel API key: PUT /api/v1/credentials/{gateway}."
+            ),
+            Self::NoToken => format!("{gateway} gave no access token for the stored credentials. Nothing was sent."),
+            Self::Unavailable => "Sentinel's ledger cannot be read now. Nothing was sent: send it again.".to_owned(),
+        }
+    }
 }
 
 impl Reason {
@@ -36,6 +97,7 @@ impl Reason {
             Self::RequestBody => "request_body",
             Self::Overloaded => "overloaded",
             Self::CircuitOpen => "circuit_open",
+            Self::Tenant(turned) => turned.label(),
             Self::Upstream(failure, _) => failure.name(),
             Self::Internal => "internal",
         }
@@ -48,6 +110,7 @@ impl Reason {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::RequestBody | Self::Upstream(Failure::RequestBody, _) => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded | Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Tenant(turned) => turned.status(),
             Self::Upstream(_, Sent::No) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(_, Sent::Maybe) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -68,6 +131,9 @@ impl Reason {
         match self {
             Self::NoRoute => "destination_not_found",
             Self::BadRequest | Self::RequestBody => "http_request_error",
+            Self::Tenant(Turned::NoToken) => "destination_unavailable",
+            Self::Tenant(Turned::Unavailable) => "proxy_internal_error",
+            Self::Tenant(_) => "http_request_denied",
             Self::Overloaded => "connection_limit_reached",
             Self::CircuitOpen => "destination_unavailable",
             Self::Internal => "proxy_internal_error",
@@ -116,6 +182,7 @@ impl Reason {
             Self::Overloaded => {
                 format!("Sentinel has no free place for this route (limits.in_flight and limits.queue). {sent}")
             }
+            Self::Tenant(turned) => turned.message(gateway),
             Self::CircuitOpen => {
                 format!("Sentinel's circuit breaker for {gateway} is open because the gateway kept failing. {sent}")
             }

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
 use super::{Api, Arrived, Reply};
-use crate::account::{AccountError, Caller};
+use crate::account::api_key::Mode;
+use crate::account::{AccountError, By, Caller};
 
 /// A request.
 pub struct Call {
@@ -77,6 +78,23 @@ impl Call {
         self.caller
             .as_ref()
             .ok_or_else(|| Problem::from(AccountError::Internal("an endpoint knows no caller")))
+    }
+
+    /// The name of the books that are asked about, as the ledger has it. A session may ask for either mode's, and is shown
+    /// production's unless it does; a key has those of its own mode and no others.
+    ///
+    /// # Errors
+    /// When a key asks for the other mode's.
+    pub fn books(&self, mode: Option<Mode>) -> Result<String, Problem> {
+        let caller = self.caller()?;
+        match (&caller.by, mode) {
+            (By::Session { .. }, mode) => Ok(Caller::books(&caller.tenant, mode.unwrap_or(Mode::Live))),
+            (By::Key { mode: own, .. }, Some(asked)) if *own != asked => Err(Problem::new(
+                Code::Forbidden,
+                "an API key sees what was made with keys of its own mode only",
+            )),
+            (By::Key { .. }, _) => Ok(caller.own_books()),
+        }
     }
 
     /// The value of the nth `{name}` of the path.

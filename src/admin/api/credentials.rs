@@ -92,6 +92,7 @@ pub async fn store(call: Call) -> Result<Reply, Problem> {
     given.fit(dialect)?;
     let (ledger, caller) = (&**call.api().ledger(), call.caller()?);
     credentials::store(ledger, &caller.tenant, asked.mode, gateway, &given).await?;
+    call.api().engine().tenant_changed(&caller.tenant);
     let action = Action::CredentialsStored {
         gateway: gateway.to_owned(),
     };
@@ -113,6 +114,7 @@ pub async fn delete(call: Call) -> Result<Reply, Problem> {
     if !credentials::delete(ledger, &caller.tenant, mode, gateway).await? {
         return Err(not_found("gateway with credentials"));
     }
+    call.api().engine().tenant_changed(&caller.tenant);
     let action = Action::CredentialsDeleted {
         gateway: gateway.to_owned(),
     };

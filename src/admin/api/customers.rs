@@ -148,6 +148,7 @@ pub struct PasswordChange {
     /// The password until now.
     pub current_password: String,
     /// The password from now on: 12 characters or more.
+    #[schemars(length(min = 12, max = 256))]
     pub new_password: String,
 }
 
@@ -218,5 +219,6 @@ pub async fn set_profile(call: Call) -> Result<Reply, Problem> {
     };
     let accounts = call.api().accounts();
     let tenant = accounts.set_profile(call.caller()?, asked, known, call.from()).await?;
+    call.api().engine().tenant_changed(&tenant.id);
     json(StatusCode::OK, &view(&call, tenant))
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::problem::{self, Code, Problem};
 use super::{Api, Arrived, PREFIX, protect};
+use crate::account::Accounts;
 use crate::config::model::Config;
 use crate::listen::ConnectionInfo;
 
@@ -29,6 +30,11 @@ impl Door {
     /// A door to the interface, whose work is done on that runtime.
     pub fn new(api: Arc<Api>, operators: Handle) -> Self {
         Self { api, operators }
+    }
+
+    /// The accounts behind it.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(self.api.accounts())
     }
 
     /// Whether a request belongs to the interface. All that a forwarded request pays for it is the first comparison.

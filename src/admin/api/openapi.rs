@@ -176,6 +176,13 @@ fn responses(endpoint: &Endpoint, generator: &mut SchemaGenerator, problem: &Sch
         });
         responses.insert(status, response);
     }
+    if !endpoint.parameters.is_empty() {
+        // Written by the listener, before anybody knows whose the request is.
+        let refused = responses.entry("400".to_owned()).or_insert_with(
+            || json!({ "description": "The path holds bytes that two servers could read differently", "content": {} }),
+        );
+        refused["content"]["application/json"] = json!({ "schema": { "type": "object" } });
+    }
     json!(responses)
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::endpoint::{Endpoint, Needs};
 use super::problem::Code;
-use super::{audit, credentials, customers, docs, figures, keys, statements, status};
+use super::{audit, credentials, customers, docs, figures, instruments, keys, statements, status};
 use crate::account::api_key::Scope;
 use crate::account::tenant::{Profile, Registration};
 
@@ -16,6 +16,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(gateways());
     all.extend(analytics());
     all.extend(billing());
+    all.extend(instrument_map());
     all.extend(about());
     all
 }
@@ -211,6 +212,58 @@ fn billing() -> Vec<Endpoint> {
             .answers::<statements::Detailed>(StatusCode::OK, "The statement with up to 1000 lines, or all lines as a file")
             .answers_as::<String>(StatusCode::OK, "All lines, as a file", "text/csv")
             .fails(&[Code::NotFound]),
+    ]
+}
+
+fn instrument_map() -> Vec<Endpoint> {
+    const GROUP: &str = "Instruments";
+    const MAY: Needs = Needs::Scope(Scope::Instruments);
+    vec![
+        Endpoint::get("/api/v1/instruments", "listInstruments", instruments::list)
+            .about(GROUP, "List the instrument map", "")
+            .for_whom(MAY)
+            .asks::<instruments::Page>()
+            .answers::<instruments::Instruments>(StatusCode::OK, "A page of it"),
+        Endpoint::put("/api/v1/instruments", "putInstrument", instruments::put)
+            .about(
+                GROUP,
+                "Say which saved token at another gateway stands for an application's token",
+                "With it a payment with that token can be taken elsewhere. Card numbers are refused: this is a map of tokens.",
+            )
+            .for_whom(MAY)
+            .asks::<instruments::ForMode>()
+            .takes::<instruments::Instrument>(json!({
+                "gateway": "stripe",
+                "token": "pm_1",
+                "targets": { "adyen": { "token": "8415698462516992", "account": "AcmeECOM", "customer": "shopper-1" } }
+            }))
+            .answers_nothing("It is kept, in place of an earlier one with the same token"),
+        Endpoint::delete("/api/v1/instruments", "deleteInstrument", instruments::delete)
+            .about(GROUP, "Forget an instrument", "")
+            .for_whom(MAY)
+            .asks::<instruments::Which>()
+            .answers_nothing("It is forgotten")
+            .fails(&[Code::NotFound]),
+        Endpoint::post("/api/v1/instruments/import", "importInstruments", instruments::import)
+            .about(
+                GROUP,
+                "Import a file of instruments",
+                "CSV with the columns `gateway,token,target,target_token,target_account` and, when wanted, \
+                 `target_customer`, or one JSON object a line. Lines that are not taken are named; the others are kept.",
+            )
+            .for_whom(MAY)
+            .asks::<instruments::ForMode>()
+            .takes_text(
+                "text/csv",
+                instruments::IMPORT,
+                "gateway,token,target,target_token,target_account\nstripe,pm_1,adyen,8415698462516992,AcmeECOM\n",
+            )
+            .takes_text(
+                "application/x-ndjson",
+                instruments::IMPORT,
+                "{\"gateway\":\"stripe\",\"token\":\"pm_1\",\"targets\":{\"adyen\":{\"token\":\"8415698462516992\",\"account\":\"AcmeECOM\"}}}\n",
+            )
+            .answers::<instruments::Imported>(StatusCode::OK, "What was kept, and what was not"),
     ]
 }
 

@@ -148,6 +148,11 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// The account that saved tokens and certificates are bound to, as the configuration names it.
     pub fn account(&self) -> &str {
+        self.account_of(&self.credentials)
+    }
+
+    /// The same of an account that others' credentials open at this gateway.
+    pub fn account_of<'a>(&'a self, credentials: &'a Credentials) -> &'a str {
         let name = match self.dialect {
             Dialect::Adyen => "merchant_account",
             Dialect::Braintree => "merchant_id",
@@ -157,7 +162,7 @@ impl GatewayConfig {
             Dialect::Stripe | Dialect::Custom => "account",
         };
         let setting = self.settings.get("account").map(String::as_str);
-        setting.or_else(|| self.credentials.get(name)).unwrap_or(&self.name)
+        setting.or_else(|| credentials.get(name)).unwrap_or(&self.name)
     }
 
     /// Whether connections opened under `other` serve this one: a new credential or setting costs no connection.

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::super::certify::{self, certificate::Certificates};
 use super::{At, Engine};
-use crate::config::model::Failover;
+use crate::config::model::{Failover, GatewayConfig};
 use crate::gateway::FenceStrength;
 
 /// How long a look at a certificate holds: a new one should be felt soon, and a look costs the reading of a small file.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// What was last seen of each gateway's certificate.
+/// What was last seen of each account's certificate.
 #[derive(Default)]
 pub(super) struct Certified(DashMap<String, (FenceStrength, Instant)>);
 
@@ -30,7 +30,8 @@ impl Engine {
             return declared;
         }
         let name = &at.config.name;
-        let known = self.certified.0.get(name).map(|known| *known.value());
+        let place = format!("{name} {}", at.vault());
+        let known = self.certified.0.get(&place).map(|known| *known.value());
         if let Some((strength, until)) = known
             && Instant::now() < until
         {
@@ -40,13 +41,16 @@ impl Engine {
             directory: &self.certificates,
             keys: self.ledger.keys(),
         };
-        let (strength, why) = certify::believed(declared, kept.fresh(&kept.subject(&at.config), self.ledger.now()));
+        // A certificate speaks of one account: a tenant's is another than the configuration's.
+        let theirs = GatewayConfig {
+            credentials: at.credentials.clone(),
+            ..(*at.config).clone()
+        };
+        let (strength, why) = certify::believed(declared, kept.fresh(&kept.subject(&theirs), self.ledger.now()));
         if known.is_none_or(|(before, _)| before != strength) && strength < declared {
             tracing::warn!(gateway = name, believed = ?strength, ?declared, why, "the fence is believed no further");
         }
-        self.certified
-            .0
-            .insert(name.clone(), (strength, Instant::now() + FRESH));
+        self.certified.0.insert(place, (strength, Instant::now() + FRESH));
         declared.min(strength)
     }
 }

@@ -23,9 +23,6 @@ use crate::gateway::canonical::{Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::{Credential, Head, OwnError, Recognised};
 use crate::telemetry::event::FailoverRefused;
 
-/// The tenant of everybody who is not registered.
-pub(super) const LOCAL: &str = "local";
-
 /// A recognised request, read whole.
 #[derive(Debug)]
 pub struct Asked {
@@ -262,7 +259,7 @@ impl Desk {
         let order = pay
             .reference
             .as_ref()
-            .map(|reference| super::order_hash(keys, reference));
+            .map(|reference| super::order_hash(keys, route.tenant(), reference));
         let key = if kind == KeyKind::Application { key } else { None };
         let material = Arc::new(Material {
             head: asked.head,

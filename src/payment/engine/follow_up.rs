@@ -15,7 +15,7 @@ use super::super::core::{FollowUpVerdict, Impossible, Phase, State, What};
 use super::actor::{Actor, Lost, key_reused};
 use super::answer::{Told, own_error, put};
 use super::dossier::{Note, refund_told};
-use super::entry::{Asked, Handled, LOCAL};
+use super::entry::{Asked, Handled};
 use super::flight::Ground;
 use super::source::KeySource;
 use super::{Desk, Message, Route};
@@ -77,7 +77,7 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     };
     for id in ids {
         let scope = Scope::Application {
-            tenant: LOCAL.to_owned(),
+            tenant: route.tenant().to_owned(),
             dialect: dialect.dialect().name().to_owned(),
         };
         match desk.engine.ledger.by_id(scope, id).await {
@@ -122,7 +122,12 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     let key = dialect.idempotency_key(&asked.head, &asked.body).ok().flatten();
     let name = match key {
         Some(key) => {
-            let parts: [&[u8]; 4] = [LOCAL.as_bytes(), route.name().as_bytes(), b"follow-up", key.as_bytes()];
+            let parts: [&[u8]; 4] = [
+                route.tenant().as_bytes(),
+                route.name().as_bytes(),
+                b"follow-up",
+                key.as_bytes(),
+            ];
             let hash = desk.engine.ledger.keys().hash(Purpose::IdempotencyKey, &parts);
             hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
         }
@@ -156,7 +161,7 @@ async fn made_by(desk: &Rc<Desk>, route: &Arc<Route>, key: &str) -> Option<Payme
         key: key.to_owned(),
         path: None,
     };
-    let hash = source.hash(desk.engine.ledger.keys(), route.name(), uuid::Uuid::nil(), 0);
+    let hash = source.hash(desk.engine.ledger.keys(), route, uuid::Uuid::nil(), 0);
     match desk.engine.ledger.by_key(hash).await {
         Ok(found) => found,
         Err(error) => {

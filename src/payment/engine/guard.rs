@@ -29,7 +29,7 @@ impl Desk {
     /// Looks an order up. `Err` when the ledger does not say: then nothing may be sent for it.
     pub(super) async fn standing(&self, route: &Arc<Route>, source: &KeySource) -> Result<Standing, LedgerError> {
         for generation in 0.. {
-            let hash = source.hash(self.engine.ledger.keys(), route.name(), uuid::Uuid::nil(), generation);
+            let hash = source.hash(self.engine.ledger.keys(), route, uuid::Uuid::nil(), generation);
             let Some(found) = self.engine.ledger.by_key(hash).await? else {
                 break;
             };

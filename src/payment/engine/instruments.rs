@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::entry::LOCAL;
 use super::{At, Engine, Route};
 use crate::gateway::canonical::{Instrument, Pay, Refusal};
 use crate::ledger::instruments as map;
@@ -75,7 +74,7 @@ impl<'a> Sources<'a> {
         let own = self.route.gateways().first().map_or("", |own| own.config.name.as_str());
         self.mapped
             .get_or_init(|| async {
-                match map::get(&*self.engine.ledger, LOCAL, own, token).await {
+                match map::get(&*self.engine.ledger, self.route.tenant(), own, token).await {
                     Ok(found) => found,
                     Err(error) => {
                         // Without the map the payment is only less portable.

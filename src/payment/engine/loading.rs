@@ -75,7 +75,14 @@ async fn loaded(desk: &Rc<Desk>, payment: Uuid) -> Result<Option<Box<Found>>, Lo
     let (Some(dossier), Ok(mut state)) = (dossier, state) else {
         return Ok(None);
     };
-    let Some(route) = desk.engine.route(&row.route) else {
+    let route = match desk.engine.route_of(&row.tenant, &row.route).await {
+        Ok(route) => route,
+        Err(error) => {
+            tracing::warn!(%payment, %error, "a payment's tenant could not be read");
+            return Err(Lost::Gone);
+        }
+    };
+    let Some(route) = route else {
         tracing::warn!(%payment, route = row.route, "a payment's route is not in the configuration any more");
         return Err(Lost::Gone);
     };

@@ -116,7 +116,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
     let deadline = i64::try_from(route.failover().deadline.as_millis()).unwrap_or(i64::MAX);
     let mut generation = 0;
     let position = loop {
-        let key_hash = source.hash(engine.ledger.keys(), route.name(), payment, generation);
+        let key_hash = source.hash(engine.ledger.keys(), &route, payment, generation);
         let rows = Rows {
             engine: &engine,
             route: &route,

@@ -5,7 +5,6 @@ use uuid::Uuid;
 use super::super::core::keys::derive;
 use super::super::core::{Decision, Key, Phase, Record, State, Why};
 use super::dossier::{Dossier, NAME};
-use super::entry::LOCAL;
 use super::{At, Desk, Engine, Route};
 use crate::gateway::Leg;
 use crate::ledger::LedgerError;
@@ -144,7 +143,7 @@ impl Rows<'_> {
         let mut ids = Vec::new();
         let dialect = self.route.dialect().dialect().name();
         let application = || Scope::Application {
-            tenant: LOCAL.to_owned(),
+            tenant: self.route.tenant().to_owned(),
             dialect: dialect.to_owned(),
         };
         let mut add = |scope: Scope, id: &str, kind: &str| {
@@ -225,7 +224,7 @@ impl Rows<'_> {
         Open {
             payment: self.payment,
             op_id: Uuid::now_v7(),
-            tenant: LOCAL.to_owned(),
+            tenant: self.route.tenant().to_owned(),
             route: self.route.name().to_owned(),
             key_hash,
             fingerprint,

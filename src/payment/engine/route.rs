@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::core::Wire as Trust;
-use crate::config::model::{self, Failover, GatewayConfig, Mode};
+use super::tenants::LOCAL;
+use crate::config::model::{self, Credentials, Failover, GatewayConfig, Mode};
 use crate::gateway::{self, Account, Capabilities, Gateway};
 use crate::resilience::Faults;
 use crate::resilience::breaker::{Breaker, Transition};
@@ -18,6 +19,7 @@ pub struct Route {
     dialect: &'static dyn Gateway,
     gateways: Vec<At>,
     metrics: Arc<RouteMetrics>,
+    tenant: Arc<str>,
 }
 
 impl std::fmt::Debug for Route {
@@ -35,6 +37,10 @@ pub struct At {
     pub config: Arc<GatewayConfig>,
     /// Its API.
     pub gateway: &'static dyn Gateway,
+    /// Whose payments are sent there.
+    pub tenant: Arc<str>,
+    /// What Sentinel's own requests are authenticated with: the configuration's, or those of the tenant.
+    pub credentials: Credentials,
     /// The breaker towards it.
     pub breaker: Arc<Breaker>,
     /// Metrics.
@@ -69,6 +75,7 @@ impl Route {
             return None;
         }
         let dialect = gateway::for_dialect(config.dialect)?;
+        let tenant: Arc<str> = config.tenant.as_deref().unwrap_or(LOCAL).into();
         let gateways: Vec<At> = gateways
             .into_iter()
             .enumerate()
@@ -77,6 +84,8 @@ impl Route {
                     gateway: gateway::at(&gateway)?,
                     native: index == 0 && gateway.dialect == config.dialect,
                     metrics: metrics.gateway(&gateway.name),
+                    tenant: Arc::clone(&tenant),
+                    credentials: gateway.credentials.clone(),
                     config: gateway,
                     breaker,
                     route: Arc::clone(metrics),
@@ -92,7 +101,43 @@ impl Route {
             dialect,
             gateways,
             metrics: Arc::clone(metrics),
+            tenant,
         }))
+    }
+
+    /// The same route as a tenant uses it.
+    pub(super) fn for_tenant(&self, tenant: &str, credentials: impl Fn(&At) -> Credentials) -> Self {
+        let tenant: Arc<str> = tenant.into();
+        let theirs = |at: &At| At {
+            tenant: Arc::clone(&tenant),
+            credentials: credentials(at),
+            ..at.clone()
+        };
+        Self {
+            config: Arc::clone(&self.config),
+            dialect: self.dialect,
+            gateways: self.gateways.iter().map(theirs).collect(),
+            metrics: Arc::clone(&self.metrics),
+            tenant: Arc::clone(&tenant),
+        }
+    }
+
+    /// The same route, with chosen gateways before the others. The application's own stays the first: only it
+    /// understands the request as it is.
+    pub(super) fn ordered(mut self, chosen: &[String]) -> Self {
+        let place = |at: &At| {
+            chosen
+                .iter()
+                .position(|name| *name == at.config.name)
+                .unwrap_or(usize::MAX)
+        };
+        self.gateways.sort_by_key(|at| (!at.native, place(at)));
+        self
+    }
+
+    /// Whose payments it takes, as the ledger names them.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
     }
 
     /// Its name.
@@ -142,7 +187,7 @@ impl At {
     pub fn account(&self, idempotency_key: String, reference: String) -> Account {
         Account {
             gateway: self.config.name.clone(),
-            credentials: self.config.credentials.clone(),
+            credentials: self.credentials.clone(),
             idempotency_key,
             reference,
             settings: self.config.settings.clone(),
@@ -158,7 +203,7 @@ impl At {
 
     /// Whether Sentinel can make requests of its own here.
     pub fn has_credentials(&self) -> bool {
-        !self.config.credentials.is_empty()
+        !self.credentials.is_empty()
     }
 
     /// What is known of its wire.
@@ -173,7 +218,7 @@ impl At {
 
     /// The account that saved tokens are bound to, as the configuration names it.
     pub fn vault(&self) -> &str {
-        self.config.account()
+        self.config.account_of(&self.credentials)
     }
 
     /// Tells of a breaker's change.

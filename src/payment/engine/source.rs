@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::super::core::KeyKind;
-use super::entry::LOCAL;
+use super::Route;
 use crate::gateway::canonical::Pay;
 use crate::ledger::keys::{Keys, Purpose};
 
 /// The keyed hash of a payment that the application names by its idempotency key alone, by POST.
-pub fn key_hash(keys: &Keys, route: &str, key: &str) -> [u8; 32] {
+pub fn key_hash(keys: &Keys, route: &Route, key: &str) -> [u8; 32] {
     let source = KeySource::Application {
         method: "POST".to_owned(),
         key: key.to_owned(),
@@ -17,9 +17,9 @@ pub fn key_hash(keys: &Keys, route: &str, key: &str) -> [u8; 32] {
     source.hash(keys, route, Uuid::nil(), 0)
 }
 
-/// The keyed hash of the merchant's order reference.
-pub fn order_hash(keys: &Keys, reference: &str) -> [u8; 32] {
-    keys.hash(Purpose::OrderReference, &[LOCAL.as_bytes(), reference.as_bytes()])
+/// The keyed hash of an order reference of the merchant whose books these are.
+pub fn order_hash(keys: &Keys, tenant: &str, reference: &str) -> [u8; 32] {
+    keys.hash(Purpose::OrderReference, &[tenant.as_bytes(), reference.as_bytes()])
 }
 
 /// What names a payment.
@@ -72,9 +72,9 @@ impl KeySource {
 
     /// The keyed hash under which the ledger knows the payment. `generation` counts the payments that one order had
     /// before: declined ones, and such as are older than the route's window.
-    pub fn hash(&self, keys: &Keys, route: &str, payment: Uuid, generation: u32) -> [u8; 32] {
+    pub fn hash(&self, keys: &Keys, route: &Route, payment: Uuid, generation: u32) -> [u8; 32] {
         let generation = generation.to_be_bytes();
-        let mut parts: Vec<&[u8]> = vec![LOCAL.as_bytes(), route.as_bytes()];
+        let mut parts: Vec<&[u8]> = vec![route.tenant().as_bytes(), route.name().as_bytes()];
         match self {
             Self::Application { method, key, path } => {
                 parts.push(b"application");

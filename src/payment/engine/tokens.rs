@@ -1,6 +1,7 @@
 //! Access tokens of gateways that want one fetched first: kept until shortly before they expire, shared by all workers.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -14,34 +15,38 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// How long fetching one may take: no more than a fraction of an attempt.
 const FETCH: Duration = Duration::from_secs(5);
 
-/// Tokens by gateway. A token belongs to the credentials it was fetched with; others mean another entry.
+/// Tokens by tenant and gateway. A token belongs to the credentials it was fetched with; others mean another entry.
 #[derive(Default)]
 pub(super) struct Tokens {
-    kept: DashMap<String, (AccessToken, Instant, crate::config::model::Credentials)>,
+    kept: DashMap<(Arc<str>, String), (AccessToken, Instant, crate::config::model::Credentials)>,
 }
 
 impl Tokens {
     fn get(&self, at: &At) -> Option<AccessToken> {
-        let kept = self.kept.get(&at.config.name)?;
+        let kept = self.kept.get(&place(at))?;
         let (token, until, credentials) = kept.value();
-        (Instant::now() < *until && *credentials == at.config.credentials).then(|| token.clone())
+        (Instant::now() < *until && *credentials == at.credentials).then(|| token.clone())
     }
 
     fn keep(&self, at: &At, token: &AccessToken) {
         let good = Duration::from_secs(token.expires_in).saturating_sub(MARGIN);
-        let entry = (token.clone(), Instant::now() + good, at.config.credentials.clone());
-        self.kept.insert(at.config.name.clone(), entry);
+        let entry = (token.clone(), Instant::now() + good, at.credentials.clone());
+        self.kept.insert(place(at), entry);
     }
 
     /// Forgets a token that the gateway refused.
     pub fn forget(&self, at: &At) {
-        self.kept.remove(&at.config.name);
+        self.kept.remove(&place(at));
     }
+}
+
+fn place(at: &At) -> (Arc<str>, String) {
+    (Arc::clone(&at.tenant), at.config.name.clone())
 }
 
 impl Desk {
     /// A token for an account; `None` where none can be had. The request moves no money.
-    pub(super) async fn token(self: &Rc<Self>, at: &At) -> Option<AccessToken> {
+    pub async fn token(self: &Rc<Self>, at: &At) -> Option<AccessToken> {
         if let Some(token) = self.engine.tokens.get(at) {
             return Some(token);
         }
