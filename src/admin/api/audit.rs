@@ -55,6 +55,9 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     if !(1..=LONGEST_PAGE).contains(&limit) {
         return Err(Problem::field("limit", "must be 1 to 500"));
     }
+    if page.after.as_ref().is_some_and(|after| after.len() > 64) {
+        return Err(Problem::field("after", "is no page's `next`"));
+    }
     let ledger = &**call.api().ledger();
     let lines = audit::lines(ledger, &call.caller()?.tenant, page.after.as_deref(), limit).await?;
     let next = lines

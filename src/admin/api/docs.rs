@@ -235,9 +235,13 @@ pub fn curl(endpoint: &Endpoint) -> String {
         };
         path = path.replace(&format!("{{{name}}}"), &value);
     }
+    let address = match endpoint.query_example {
+        "" => format!("http://localhost:8080{path}"),
+        query => format!("'http://localhost:8080{path}?{query}'"),
+    };
     let mut call = match endpoint.method {
-        Method::GET => format!("curl http://localhost:8080{path}"),
-        ref method => format!("curl -X {method} http://localhost:8080{path}"),
+        Method::GET => format!("curl {address}"),
+        ref method => format!("curl -X {method} {address}"),
     };
     match endpoint.needs {
         Needs::Nothing => {}

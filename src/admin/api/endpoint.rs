@@ -61,6 +61,7 @@ pub struct Endpoint {
     pub(super) needs: Needs,
     pub(super) takes: Vec<Takes>,
     pub(super) query: Option<SchemaOf>,
+    pub(super) query_example: &'static str,
     pub(super) parameters: Vec<(&'static str, &'static str)>,
     pub(super) answers: Vec<Answers>,
     pub(super) fails: Vec<Code>,
@@ -127,6 +128,7 @@ impl Endpoint {
             needs: Needs::Session,
             takes: Vec::new(),
             query: None,
+            query_example: "",
             parameters: Vec::new(),
             answers: Vec::new(),
             fails: Vec::new(),
@@ -179,6 +181,13 @@ impl Endpoint {
     #[must_use]
     pub fn asks<T: JsonSchema>(mut self) -> Self {
         self.query = Some(|generator| generator.root_schema_for::<T>());
+        self
+    }
+
+    /// A query that works, for an endpoint that needs one.
+    #[must_use]
+    pub fn asked_as(mut self, query: &'static str) -> Self {
+        self.query_example = query;
         self
     }
 

@@ -126,6 +126,9 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     if !(1..=LONGEST_PAGE).contains(&limit) {
         return Err(Problem::field("limit", "must be 1 to 1000"));
     }
+    if page.after.as_ref().is_some_and(|after| after.len() > 200) {
+        return Err(Problem::field("after", "is no page's `next`"));
+    }
     let books = call.books(page.mode)?;
     let (found, next) = map::list(&**call.api().ledger(), &books, page.after, limit).await?;
     let instruments = found.into_iter().map(Instrument::from).collect();

@@ -142,7 +142,7 @@ fn gateways() -> Vec<Endpoint> {
                 "In place of what was stored. A request that carries a Sentinel API key is sent to the gateway with these.",
             )
             .parameter("gateway", GATEWAY)
-            .takes::<credentials::Asked>(json!({ "mode": "test", "credentials": { "secret_key": "sk_test_your_stripe_key" } }))
+            .takes::<credentials::Asked>(json!({ "credentials": { "secret_key": "sk_live_your_stripe_key" } }))
             .answers::<credentials::StoredView>(StatusCode::OK, "What is stored now")
             .fails(&[Code::NotFound]),
         Endpoint::delete("/api/v1/credentials/{gateway}", "deleteCredentials", credentials::delete)
@@ -242,6 +242,7 @@ fn instrument_map() -> Vec<Endpoint> {
             .about(GROUP, "Forget an instrument", "")
             .for_whom(MAY)
             .asks::<instruments::Which>()
+            .asked_as("gateway=stripe&token=pm_1")
             .answers_nothing("It is forgotten")
             .fails(&[Code::NotFound]),
         Endpoint::post("/api/v1/instruments/import", "importInstruments", instruments::import)

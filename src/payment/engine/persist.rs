@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::super::core::keys::derive;
 use super::super::core::{Decision, Key, Phase, Record, State, Why};
 use super::dossier::{Dossier, NAME};
+use super::tenants::LOCAL;
 use super::{At, Desk, Engine, Route};
 use crate::gateway::Leg;
 use crate::ledger::LedgerError;
@@ -112,6 +113,10 @@ impl Rows<'_> {
             if carried.is_empty() {
                 // A gateway without idempotency keys: the payment stands for one.
                 carried = self.payment.to_string();
+            }
+            if self.route.tenant() != LOCAL {
+                // A tenant's keys are its own: the same one of two tenants goes to two accounts of the gateway.
+                carried = format!("{carried}@{}", self.route.tenant());
             }
             // The same key once more inside one payment is a new try of the same request, and stays distinct.
             let before = self.state.numbered().any(|(other, attempt)| {

@@ -301,7 +301,10 @@ async fn a_key_that_is_wrong_revoked_or_in_the_wrong_place_is_refused_in_the_dia
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_payment_is_its_own_from_key_to_failover_to_follow_up() {
-    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let adyen = Gateway::answering(None, |number, request| {
+        adyen_authorised(request).replace("QFQTPCQ8HXSKGK82", &format!("QFQTPCQ8HXSKGK{:02}", 10 + number))
+    })
+    .await;
     let house = house(free_port(), adyen.address, "");
     let (a, b) = (
         house.register("a@example.com").await,
@@ -309,11 +312,12 @@ async fn a_tenants_payment_is_its_own_from_key_to_failover_to_follow_up() {
     );
     for account in [&a, &b] {
         let name = text(account, "customerId");
+        let secret = format!("sk_{name}");
         store(
             &house,
             text(account, "token"),
             "stripe",
-            &[("secret_key", &format!("sk_{name}"))],
+            &[("secret_key", secret.as_str())],
         )
         .await;
         store(
