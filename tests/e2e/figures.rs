@@ -288,7 +288,7 @@ async fn the_dashboard_gives_nothing_to_whoever_is_not_logged_in_or_comes_from_e
         post("/operator", "X-Forwarded-For: 203.0.113.9\r\n", "").await.status(),
         401
     );
-    let rebound = format!("GET /login HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    let rebound = "GET /login HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(once(stand.dashboard, rebound).await.status(), 421);
     let entered = post("/operator", "", "").await;
     assert_eq!(entered.status(), 303);

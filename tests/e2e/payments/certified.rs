@@ -1,10 +1,11 @@
 //! `sentinel certify`, and what routes make of its certificates: an unknown outcome is fenced and taken elsewhere only
 //! where the fence was seen to hold.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::support::sentinel::command;
 use crate::support::shop::{Setup, Shop};
