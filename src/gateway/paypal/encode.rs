@@ -54,12 +54,15 @@ pub(super) fn request(request: &Request, account: &Account) -> Result<Outgoing, 
             if let Some(amount) = amount.or(target.amount) {
                 body.insert("amount".to_owned(), money(amount)?);
             }
-            body.insert("custom_id".to_owned(), cut(&account.reference, 127).into());
-            if let Some(reference) = reference.as_ref().filter(|reference| !reference.is_empty()) {
-                body.insert("invoice_id".to_owned(), cut(reference, 127).into());
-            }
-            if let Some(reason) = reason.as_ref().filter(|reason| !reason.is_empty()) {
-                body.insert("note_to_payer".to_owned(), cut(reason, 255).into());
+            let texts = [
+                ("custom_id", Some(&account.reference), 127),
+                ("invoice_id", reference.as_ref(), 127),
+                ("note_to_payer", reason.as_ref(), 255),
+            ];
+            for (name, text, max) in texts {
+                if let Some(text) = text.and_then(|text| cut(text, max)) {
+                    body.insert(name.to_owned(), text.into());
+                }
             }
             let capture = id(target.charge.as_deref(), "the payment has no capture to refund")?;
             post(account, &format!("/v2/payments/captures/{capture}/refund"), Some(body))
@@ -169,13 +172,14 @@ fn money(amount: Amount) -> Result<Value, Refusal> {
     Ok(json!({"currency_code": amount.currency.code(), "value": value}))
 }
 
-/// Text on one line, cut to PayPal's limit.
-fn cut(text: &str, max: usize) -> String {
+/// Text on one line, cut to PayPal's limit; `None` where nothing is left that could be shown.
+fn cut(text: &str, max: usize) -> Option<String> {
     let plain = |c: char| {
         let breaks = c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
         if breaks { ' ' } else { c }
     };
-    text.chars().map(plain).take(max).collect::<String>().trim().to_owned()
+    let line = text.chars().map(plain).take(max).collect::<String>();
+    Some(line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
 fn order(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
@@ -209,8 +213,8 @@ fn order(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
         }
         unit.insert("invoice_id".to_owned(), reference.clone().into());
     }
-    if let Some(description) = pay.description.as_ref().filter(|description| !description.is_empty()) {
-        unit.insert("description".to_owned(), cut(description, 127).into());
+    if let Some(description) = pay.description.as_ref().and_then(|description| cut(description, 127)) {
+        unit.insert("description".to_owned(), description.into());
     }
     if let Some(statement) = pay
         .statement
@@ -222,8 +226,8 @@ fn order(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
     }
     if let Some(shipping) = pay.buyer.shipping.as_ref().and_then(address) {
         let mut detail = json!({"type": "SHIPPING", "address": shipping});
-        if let Some(name) = &pay.buyer.name {
-            detail["name"] = json!({"full_name": cut(name, 300)});
+        if let Some(name) = pay.buyer.name.as_ref().and_then(|name| cut(name, 300)) {
+            detail["name"] = json!({"full_name": name});
         }
         unit.insert("shipping".to_owned(), detail);
     }
@@ -281,8 +285,8 @@ fn source(pay: &Pay) -> Result<Value, Refusal> {
                 .holder
                 .as_ref()
                 .or(pay.buyer.name.as_ref())
-                .map(|name| cut(name, 300));
-            if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
+                .and_then(|name| cut(name, 300));
+            if let Some(holder) = holder {
                 card.insert("name".to_owned(), holder.into());
             }
         }
@@ -351,11 +355,7 @@ fn address(address: &Address) -> Option<Value> {
         ("postal_code", &address.postal_code, 60),
     ];
     for (name, value, max) in parts {
-        if let Some(value) = value
-            .as_deref()
-            .map(|value| cut(value, max))
-            .filter(|value| !value.is_empty())
-        {
+        if let Some(value) = value.as_deref().and_then(|value| cut(value, max)) {
             written.insert(name.to_owned(), value.into());
         }
     }
