@@ -120,6 +120,8 @@ pub(super) async fn perform(core: &Arc<Core>, request: &Request, seq: u64) -> Re
         } => {
             let mut simulator = core.simulator();
             reply.answer = simulator.native_error(*error, request);
+            // It was executed here, and Adyen says by this field that nothing was.
+            reply.answer.headers_mut().remove("transient-error");
             if *stored {
                 simulator.remember(core.clock.now(), request, &reply.answer);
             }
