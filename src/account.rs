@@ -188,6 +188,9 @@ pub struct Accounts {
     tokens: Tokens,
     keys: ApiKeys,
     limiter: Limiter,
+    /// One at a time claims an address and writes its tenant: a claim without a tenant is a crash's, never a twin's that is
+    /// still at it. Only one process has the ledger.
+    claiming: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -207,6 +210,7 @@ impl Accounts {
             tokens: Tokens::open(Arc::clone(&ledger)).await?,
             keys: ApiKeys::new(Arc::clone(&ledger)),
             limiter: Limiter::new(),
+            claiming: tokio::sync::Mutex::new(()),
             ledger,
         })
     }
@@ -239,6 +243,7 @@ impl Accounts {
             created_at: now,
             password_changed_at: now,
         };
+        let claiming = self.claiming.lock().await;
         let claim = self
             .ledger
             .put_document(EMAILS, self.email_key(&email), tenant.id.clone(), Some(0))
@@ -255,6 +260,7 @@ impl Accounts {
             Err(error) => return Err(error.into()),
         }
         self.put_tenant(&tenant, Some(0)).await?;
+        drop(claiming);
         self.audit(&tenant.id, Actor::Session, Action::Registered, from).await?;
         let asked = NewKey {
             name: "first key".to_owned(),
