@@ -57,6 +57,7 @@ pub async fn run(engine: Arc<Engine>) {
 
 async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Result<(), crate::ledger::LedgerError> {
     let mut in_doubt: HashMap<String, i64> = HashMap::new();
+    let mut owed: HashMap<String, i64> = HashMap::new();
     let mut after = None;
     loop {
         let page = engine.ledger().unfinished(after, PAGE).await?;
@@ -65,6 +66,9 @@ async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Re
         for payment in &page {
             if payment.in_doubt {
                 *in_doubt.entry(payment.route.clone()).or_default() += 1;
+            }
+            if payment.obligations > 0 {
+                *owed.entry(payment.route.clone()).or_default() += i64::from(payment.obligations);
             }
             let now = Instant::now();
             let next = known.entry(payment.id).or_insert(Next {
@@ -89,6 +93,7 @@ async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Re
     for route in engine.routes() {
         let count = in_doubt.get(route.name()).copied().unwrap_or(0);
         route.metrics().set_in_doubt(count);
+        route.metrics().set_owed(owed.get(route.name()).copied().unwrap_or(0));
     }
     Ok(())
 }

@@ -497,7 +497,6 @@ mod tests {
             r#"sentinel_overhead_seconds_bucket{route="checkout",le="0.0001"} 1"#,
             r#"sentinel_upstream_attempts_total{gateway="stripe",kind="first",result="connect",route="checkout"} 1"#,
             r#"sentinel_payment_recovery_seconds_sum{gateway="adyen",route="checkout"} 1.85"#,
-            r#"sentinel_obligations_open{gateway="adyen",leg="void"} 1"#,
             r#"sentinel_obligations_total{gateway="adyen",leg="void",result="proven"} 1"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");

@@ -236,8 +236,8 @@ impl Metrics {
             obligations_open: gauges(
                 &r,
                 "obligations_open",
-                "Voids and refunds that Sentinel owes and has not proven yet.",
-                &["gateway", "leg"],
+                "Voids and refunds that Sentinel owes and has not proven yet, as the ledger counts them.",
+                &["route"],
             )?,
             obligations: counters(
                 &r,

@@ -214,6 +214,13 @@ impl RouteMetrics {
         }
     }
 
+    /// How many voids and refunds of this route are owed, as the ledger counts them: right from the start of a process, too.
+    pub fn set_owed(&self, count: i64) {
+        if let Some(all) = self.live() {
+            all.obligations_open.with(&[&self.route]).set(count);
+        }
+    }
+
     /// A finished payment was answered from the ledger.
     pub fn replayed(&self) {
         if let Some(all) = self.live() {

@@ -438,7 +438,7 @@ pub(super) fn own_error(own: &OwnError, head: &Head) -> Reply {
     // PayPal says 400 of what it cannot read, and 422 of what cannot be done.
     let undoable = matches!(
         own.code,
-        "wrong_state" | "no_effect" | "amount_too_large" | "payment_in_doubt" | "payment_held"
+        "wrong_state" | "no_effect" | "amount_too_large" | "payment_held"
     );
     let status = match own.status {
         StatusCode::BAD_REQUEST if undoable => StatusCode::UNPROCESSABLE_ENTITY,

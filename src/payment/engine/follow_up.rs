@@ -429,12 +429,18 @@ impl Actor {
                 let answer = Answer::Payment(waiting.operation, Box::new(self.present()));
                 self.named(dialect.render(&answer, head, body), "done")
             }
+            // Not for long, and the gateway is not asked before: no answer that an application takes for the last word.
+            FollowUpVerdict::Impossible(Impossible::InDoubt) => error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "payment_in_doubt",
+                "The payment itself is still being found out about; nothing was done. Send it again.",
+                "not_sent",
+            ),
             FollowUpVerdict::Impossible(reason) => {
                 let (code, message) = match reason {
                     Impossible::NoEffect => ("no_effect", "The payment was not made: there is nothing to act on."),
-                    Impossible::InDoubt => ("payment_in_doubt", "The payment itself is still being found out about."),
                     Impossible::TooMuch => ("amount_too_large", "This is more than is left of the payment."),
-                    Impossible::KeyReused | Impossible::WrongState => {
+                    Impossible::InDoubt | Impossible::KeyReused | Impossible::WrongState => {
                         ("wrong_state", "The payment is in a state that does not allow this.")
                     }
                     Impossible::Held => ("payment_held", "A person is looking at the payment."),

@@ -282,11 +282,7 @@ pub struct ObligationChanged<'a> {
 impl ObligationChanged<'_> {
     /// Logs and counts.
     pub fn emit(self) {
-        let open = self.metrics.obligations_open.with(&[self.gateway, self.leg]);
-        if self.result == "opened" {
-            open.inc();
-        } else {
-            open.dec();
+        if self.result != "opened" {
             self.metrics
                 .obligations
                 .with(&[self.gateway, self.leg, self.result])
