@@ -210,6 +210,15 @@ Environment environment = new Environment("{base}", "{base}", new String[] {}, "
         (G::Square, L::Go) => {
             "// square-go-sdk\nsquare := client.NewClient(option.WithBaseURL(\"{base}\"), option.WithToken(token))\n"
         }
+        (G::Square, L::Ruby) => {
+            "# square.rb 43 and later (before: custom_url with environment: 'custom')\nclient = Square::Client.new(token: token, base_url: '{base}')\n"
+        }
+        (G::Square, L::Php) => {
+            "// square 41 and later (before: customUrl with environment 'custom')\n$client = new \\Square\\SquareClient(token: $token, options: ['baseUrl' => '{base}']);\n"
+        }
+        (G::Square, L::Dotnet) => {
+            "// Square 41 and later\nvar client = new SquareClient(token, clientOptions: new ClientOptions { BaseUrl = \"{base}\" });\n"
+        }
         (G::Square, L::Java) => {
             "// square\nSquareClient client = SquareClient.builder().token(token).url(\"{base}\").build();\n"
         }
@@ -228,6 +237,19 @@ rzp.api.rq.defaults.baseURL = '{base}';
 client := razorpay.NewClient(keyID, keySecret)
 razorpay.Request.BaseURL = "{base}"
 "#
+        }
+        (G::Razorpay, L::Ruby) => {
+            r"# razorpay has no option for the base URL: replace its constant before the first call.
+uri = Razorpay::BASE_URI.sub('https://api.razorpay.com', '{base}')
+Razorpay.send(:remove_const, :BASE_URI)
+Razorpay.const_set(:BASE_URI, uri)
+"
+        }
+        (G::Razorpay, L::Php) => {
+            r"// razorpay: all clients of a process share it.
+$api = new \Razorpay\Api\Api($keyId, $keySecret);
+$api->setBaseUrl(str_replace('https://api.razorpay.com', '{base}', \Razorpay\Api\Api::getBaseUrl()));
+"
         }
 
         (G::Adyen, L::Python) => {
@@ -251,6 +273,21 @@ modifications.baseUrl = 'https://{host}:{port}/v72';
 client := adyen.NewClient(config)
 client.GetConfig().CheckoutEndpoint = "{base}/v71"
 "#
+        }
+        (G::Adyen, L::Ruby) => {
+            "# adyen-ruby-api-library\nclient = Adyen::Client.new(api_key: api_key, env: :mock, mock_service_url_base: '{base}')\n"
+        }
+        (G::Adyen, L::Php) => {
+            r"// adyen/php-api-library has no option for the base URL: each service asks this method for its own.
+class SentinelPaymentsApi extends \Adyen\Service\Checkout\PaymentsApi
+{
+    public function createBaseUrl(string $url): string
+    {
+        return str_replace('https://checkout-test.adyen.com', '{base}', $url);
+    }
+}
+$payments = new SentinelPaymentsApi($client);
+"
         }
         (G::Adyen, L::Java) => {
             r#"// adyen-java-api-library
@@ -295,7 +332,7 @@ mod tests {
         let error = run(&args(Gateway::Razorpay, Language::Java)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no recipe is known for razorpay in java. razorpay has: python, node, go"
+            "no recipe is known for razorpay in java. razorpay has: python, node, go, ruby, php"
         );
     }
 
