@@ -75,13 +75,17 @@ fn every_example_is_yaml() {
 
 #[test]
 fn the_kubernetes_manifests_carry_a_configuration_that_fits_them() {
-    for (file, native) in [("native-sidecar.yaml", true), ("classic-sidecar.yaml", false)] {
+    for (file, native, workload) in [
+        ("native-sidecar.yaml", true, "Deployment"),
+        ("with-ledger.yaml", true, "StatefulSet"),
+        ("classic-sidecar.yaml", false, "Deployment"),
+    ] {
         let documents = documents(&read(&root().join("examples/kubernetes").join(file)));
         let kind = |kind: &str| {
             let found = documents.iter().find(|document| document["kind"] == kind);
             found.unwrap_or_else(|| panic!("{file} has no {kind}"))
         };
-        let pod = &kind("Deployment")["spec"]["template"]["spec"];
+        let pod = &kind(workload)["spec"]["template"]["spec"];
         let list = if native { "initContainers" } else { "containers" };
         let containers = pod[list].as_array().unwrap();
         let sidecar = containers.iter().find(|one| one["name"] == "sentinel").unwrap();
@@ -96,6 +100,20 @@ fn the_kubernetes_manifests_carry_a_configuration_that_fits_them() {
             .collect();
         let config = check(kind("ConfigMap")["data"]["sentinel.yaml"].as_str().unwrap(), &env);
         assert_eq!(config.shutdown.native_sidecar, native, "{file}");
+        // Where there is a ledger, it is on a volume of the pod's own, which the user can write to.
+        let mounts = sidecar["volumeMounts"].as_array().unwrap();
+        let kept = mounts.iter().find(|mount| mount["name"] == "ledger");
+        let directory = config.ledger.as_ref().and_then(|ledger| ledger.sqlite.parent());
+        let mounted = kept.and_then(|mount| mount["mountPath"].as_str()).map(Path::new);
+        assert_eq!(mounted, directory, "{file}");
+        if kept.is_some() {
+            let claim = &kind(workload)["spec"]["volumeClaimTemplates"][0];
+            assert_eq!(claim["metadata"]["name"], "ledger", "{file}");
+            assert_eq!(
+                pod["securityContext"]["fsGroup"], sidecar["securityContext"]["runAsGroup"],
+                "{file}"
+            );
+        }
         let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
         assert!(grace > config.shutdown.max, "{file}: killed before its own deadline");
 
@@ -159,6 +177,14 @@ fn compose_mounts_a_configuration_that_fits() {
     assert_eq!(to, "/etc/sentinel:ro");
     let mounted = file.parent().unwrap().join(from).join("sentinel.yaml");
     let config = check(&read(&mounted), &BTreeMap::new());
+    // The ledger that the configuration asks for is where the image says, on a volume that outlives the container.
+    let volume = sentinel["volumes"][1].as_str().unwrap();
+    let (named, state) = volume.split_once(':').unwrap();
+    assert!(compose["volumes"].get(named).is_some(), "{volume}");
+    assert!(config.ledger.is_some() && read(&mounted).contains("${STATE_DIRECTORY:-"));
+    let dockerfile = read(&root().join("examples/container/Dockerfile"));
+    assert!(dockerfile.contains(&format!("ENV STATE_DIRECTORY={state}")), "{volume}");
+    assert!(dockerfile.contains(&format!("VOLUME {state}")), "{volume}");
     let base = app["environment"]["STRIPE_API_BASE"].as_str().unwrap();
     let address = base.strip_prefix("http://").unwrap().parse().unwrap();
     assert!(config.data_listeners().contains_key(&address));
@@ -253,4 +279,37 @@ fn the_socket_unit_has_the_listeners_of_the_shipped_configuration() {
         .chain(config.listeners.admin)
         .collect();
     assert_eq!(sockets, listeners);
+}
+
+/// The notes tell what the binary prints, for each SDK that it knows how to point here, and for no other.
+#[test]
+fn the_notes_on_sdks_have_the_lines_that_the_binary_prints() {
+    let mut compared = 0;
+    for gateway in ["stripe", "paypal", "braintree", "square", "razorpay", "adyen"] {
+        let note = read(&root().join(format!("examples/sdks/{gateway}.md")));
+        let blocks: Vec<&str> = note.split("\n```").skip(1).step_by(2).collect();
+        let mut known = 0;
+        for language in ["python", "node", "go", "java", "ruby", "php", "dotnet"] {
+            let printed = Command::new(env!("CARGO_BIN_EXE_sentinel"))
+                .args(["env", gateway, "--lang", language])
+                .output()
+                .unwrap();
+            if !printed.status.success() {
+                continue;
+            }
+            known += 1;
+            let lines = String::from_utf8(printed.stdout).unwrap();
+            let shown = blocks.iter().any(|block| {
+                let (_, body) = block.split_once('\n').unwrap();
+                body.trim_end() == lines.trim_end()
+            });
+            assert!(
+                shown,
+                "examples/sdks/{gateway}.md has not what is printed for {language}:\n{lines}"
+            );
+        }
+        assert_eq!(blocks.len(), known, "examples/sdks/{gateway}.md");
+        compared += known;
+    }
+    assert!(compared >= 31, "{compared}");
 }
