@@ -120,9 +120,17 @@ fn path(random: &mut fastrand::Rng) -> Path {
 
 /// Writes payments, many at once, and answers the books.
 pub async fn payments(ledger: &Arc<dyn Ledger>, number: u64, seed: u64) -> Books {
+    payments_of(ledger, &TENANTS.map(str::to_owned), number, seed).await
+}
+
+/// The same, of other tenants.
+pub async fn payments_of(ledger: &Arc<dyn Ledger>, tenants: &[String; 3], number: u64, seed: u64) -> Books {
     let mut books = Books::default();
     let mut written = futures_util::stream::iter(0..number)
-        .map(|n| one(Arc::clone(ledger), seed.wrapping_mul(1_000_003).wrapping_add(n)))
+        .map(|n| {
+            let seed = seed.wrapping_mul(1_000_003).wrapping_add(n);
+            one(Arc::clone(ledger), tenants, seed)
+        })
         .buffer_unordered(AT_ONCE);
     while let Some((place, sum)) = written.next().await {
         books.put(&place, sum);
@@ -131,10 +139,17 @@ pub async fn payments(ledger: &Arc<dyn Ledger>, number: u64, seed: u64) -> Books
 }
 
 /// Writes payments one after the other, with a pause between.
-pub async fn trickle(ledger: &Arc<dyn Ledger>, number: u64, seed: u64, pause: Duration) -> Books {
+pub async fn trickle(
+    ledger: &Arc<dyn Ledger>,
+    tenants: &[String; 3],
+    number: u64,
+    seed: u64,
+    pause: Duration,
+) -> Books {
     let mut books = Books::default();
     for n in 0..number {
-        let (place, sum) = one(Arc::clone(ledger), seed.wrapping_mul(1_000_003).wrapping_add(n)).await;
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(n);
+        let (place, sum) = one(Arc::clone(ledger), tenants, seed).await;
         books.put(&place, sum);
         tokio::time::sleep(pause).await;
     }
@@ -152,9 +167,9 @@ struct Payment {
     random: fastrand::Rng,
 }
 
-async fn one(ledger: Arc<dyn Ledger>, seed: u64) -> ((String, String), Sum) {
+async fn one(ledger: Arc<dyn Ledger>, tenants: &[String; 3], seed: u64) -> ((String, String), Sum) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let tenant = TENANTS[random.usize(0..TENANTS.len())].to_owned();
+    let tenant = tenants[random.usize(0..tenants.len())].clone();
     let currency = Currency::parse(CURRENCIES[random.usize(0..CURRENCIES.len())]).expect("a currency");
     let path = path(&mut random);
     let amount = Amount {

@@ -5,6 +5,7 @@
 //! questions are answered while more payments arrive.
 
 mod generate;
+mod served;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,7 +39,11 @@ fn figures(directory: &Path, ledger: &Arc<dyn Ledger>) -> Arc<Analytics> {
 
 /// Overview, rows and statements of every tenant against the generator's books.
 async fn agree(analytics: &Arc<Analytics>, books: &Books) {
-    for tenant in TENANTS {
+    agree_of(analytics, books, &TENANTS).await;
+}
+
+async fn agree_of(analytics: &Arc<Analytics>, books: &Books, tenants: &[&str]) {
+    for tenant in tenants.iter().copied() {
         let overview = analytics
             .overview(Some(tenant.to_owned()), Period::ALL)
             .await
@@ -349,9 +354,20 @@ async fn a_million_payments_agree_and_are_answered_fast() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(1_000_000);
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let ledger = ledger(directory.path());
+    // One of the tenants is a real account of the binary's, which is asked at the end.
+    let stage = served::Stage::set(directory.path()).await;
+    let running = stage.run().await;
+    let account = running.register().await;
+    running.stop().await;
+    let tenants = [account.id.clone(), TENANTS[1].to_owned(), TENANTS[2].to_owned()];
+    let keys = || Keys::load_or_create(&directory.path().join("ledger.db.key")).expect("its key");
+    let options = Options {
+        strict: false,
+        ..Options::new(directory.path().join("ledger.db"))
+    };
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&options, keys()).expect("its ledger"));
     let begun = Instant::now();
-    let mut books = generate::payments(&ledger, number, 42).await;
+    let mut books = generate::payments_of(&ledger, &tenants, number, 42).await;
     println!(
         "{number} payments generated in {:.0} s, {} events",
         begun.elapsed().as_secs_f64(),
@@ -363,13 +379,13 @@ async fn a_million_payments_agree_and_are_answered_fast() {
     println!("counted from nothing in {:.0} s", begun.elapsed().as_secs_f64());
     // Questions while payments arrive.
     let writing = {
-        let ledger = Arc::clone(&ledger);
-        tokio::spawn(async move { generate::trickle(&ledger, 2000, 43, Duration::from_millis(5)).await })
+        let (ledger, tenants) = (Arc::clone(&ledger), tenants.clone());
+        tokio::spawn(async move { generate::trickle(&ledger, &tenants, 2000, 43, Duration::from_millis(5)).await })
     };
-    let tenant = || Some(TENANTS[0].to_owned());
+    let tenant = || Some(tenants[0].clone());
     let mut table: Vec<(&str, Vec<Duration>)> = Vec::new();
     let asked = |wanted: Wanted| Wanted {
-        tenant: Some(TENANTS[0].to_owned()),
+        tenant: tenant(),
         limit: 100,
         ..wanted
     };
@@ -458,10 +474,24 @@ async fn a_million_payments_agree_and_are_answered_fast() {
     }
     books.add(&writing.await.expect("payments arrive"));
     analytics.caught_up().await;
-    agree(&analytics, &books).await;
+    let names: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    agree_of(&analytics, &books, &names).await;
     let counted = books.counts(&|_| true);
     println!(
         "{} payments, {} failed over, {} recovered: overview, rows, statements and books agree",
         counted.payments, counted.failed, counted.recovered
     );
+    // The binary takes the ledger over, and says the same over HTTP.
+    drop(analytics);
+    drop(ledger);
+    let begun = Instant::now();
+    let running = stage.run().await;
+    println!("the binary is ready on it in {:.1} s", begun.elapsed().as_secs_f64());
+    let mut client = served::Client::to(running.shared).await.expect("connects");
+    let counted = books.counts(&|of| of == account.id);
+    let told = client.json("/api/v1/metrics/overview?period=all", &account.key).await;
+    assert_eq!(told["totalEvents"], counted.failed, "{told}");
+    assert_eq!(told["successfulRecoveries"], counted.recovered, "{told}");
+    running.time(&account).await;
+    running.stop().await;
 }
