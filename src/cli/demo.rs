@@ -1,7 +1,8 @@
 //! `sentinel demo`: what Sentinel is for, in half a minute, on any machine.
 //!
-//! One process holds everything: simulators of Stripe and Adyen on ports of this machine, the sidecar as `sentinel run`
-//! would run it (its ledger in a directory that goes away), and a shop whose customers pay in Stripe's dialect. Stripe
+//! One process holds everything: simulators of Stripe, Adyen and PayPal on ports of this machine, the sidecar as
+//! `sentinel run` would run it (its ledger in a directory that goes away, the tenants' API and the dashboard where a
+//! newcomer looks for them), and a shop whose customers pay in Stripe's dialect; PayPal is there for who registers. Stripe
 //! fails by a script: first it loses answers and fails, then it is gone, then it is back. At the end the books of the
 //! simulators, which no fault touches, are held against what the shop was told, order by order.
 //!
@@ -83,9 +84,10 @@ const ACTS: [(u32, &str, &[&str]); 4] = [
 ];
 
 /// How long a simulator takes over a payment: as in life, if an issuer were fast.
-const LATENCY: [(&str, Duration); 2] = [
+const LATENCY: [(&str, Duration); 3] = [
     ("stripe", Duration::from_millis(40)),
     ("adyen", Duration::from_millis(60)),
+    ("paypal", Duration::from_millis(60)),
 ];
 
 /// How often the row of an act is redrawn.
@@ -121,9 +123,16 @@ struct Stage {
     control: Arc<Control>,
     ended: oneshot::Receiver<Result<(), AppError>>,
     shop: Shop,
+    at: Addresses,
+    dir: Dir,
+}
+
+/// The sidecar's listeners.
+struct Addresses {
+    checkout: SocketAddr,
+    shared: SocketAddr,
     admin: SocketAddr,
     dashboard: SocketAddr,
-    dir: Dir,
 }
 
 /// A directory of its own, gone when dropped.
@@ -151,7 +160,7 @@ fn free_port() -> std::io::Result<SocketAddr> {
 impl Stage {
     async fn open(seed: u64) -> Result<Self, DemoError> {
         let sandbox = server::serve(Options {
-            gateways: vec![Serve::new(Kind::Stripe), Serve::new(Kind::Adyen)],
+            gateways: [Kind::Stripe, Kind::Adyen, Kind::Paypal].map(Serve::new).into(),
             seed,
             control: Some((Ipv4Addr::LOCALHOST, 0).into()),
             ..Options::default()
@@ -162,10 +171,15 @@ impl Stage {
                 gateway.set_latency(latency);
             }
         }
-        let (listen, admin, dir) = (free_port()?, free_port()?, Dir::new()?);
-        let dashboard = dashboard()?;
+        let (admin, dir) = (free_port()?, Dir::new()?);
+        let at = Addresses {
+            checkout: free_port()?,
+            shared: usual_port(8080)?,
+            admin,
+            dashboard: usual_port(3000)?,
+        };
         let file = dir.0.join("sentinel.yaml");
-        std::fs::write(&file, config(&sandbox, listen, admin, dashboard, &dir))?;
+        std::fs::write(&file, config(&sandbox, &at, &dir))?;
         let (ready, is_ready) = oneshot::channel();
         let (end, mut ended) = oneshot::channel();
         std::thread::Builder::new().name("sidecar".into()).spawn(move || {
@@ -184,9 +198,8 @@ impl Stage {
             sandbox,
             control,
             ended,
-            shop: Shop::at(listen),
-            admin,
-            dashboard,
+            shop: Shop::at(at.checkout),
+            at,
             dir,
         })
     }
@@ -254,10 +267,13 @@ impl Stage {
     }
 
     fn opening(&self, screen: &Screen) -> std::io::Result<()> {
-        let address = |name: &str| self.sandbox.gateway(name).map_or(self.admin, server::Gateway::address);
-        screen.line(
-            &screen.strong("A shop, its sidecar, and two simulated gateways. No account, no network, no money."),
-        )?;
+        let address = |name: &str| {
+            self.sandbox
+                .gateway(name)
+                .map_or(self.at.admin, server::Gateway::address)
+        };
+        screen
+            .line(&screen.strong("A shop, its sidecar, and simulated gateways. No account, no network, no money."))?;
         screen.line(&format!(
             "
   shop --Stripe's API--> sentinel --+--> Stripe {}   its own gateway
@@ -267,8 +283,8 @@ impl Stage {
 ",
             address("stripe"),
             address("adyen"),
-            self.admin,
-            self.sandbox.control().unwrap_or(self.admin),
+            self.at.admin,
+            self.sandbox.control().unwrap_or(self.at.admin),
         ))
     }
 
@@ -301,7 +317,11 @@ impl Stage {
         let tally = self.shop.tally(0);
         screen.line(&screen.strong("\nThe books of the gateways, against what the shop was told"))?;
         for (gateway, (count, taken, back)) in &verdict.taken {
-            let name = if gateway == "stripe" { "Stripe" } else { "Adyen" };
+            let name = match gateway.as_str() {
+                "stripe" => "Stripe",
+                "adyen" => "Adyen",
+                _ => "PayPal",
+            };
             screen.line(&format!(
                 "  {name:<7} {count:>5} payments  {:>18} taken  {:>14} given back",
                 euros(*taken),
@@ -316,6 +336,9 @@ impl Stage {
             tally.declined,
             tally.open
         ))?;
+        if verdict.guests > 0 {
+            screen.line(&format!("  guests  {:>5} payments of their own", verdict.guests))?;
+        }
         for problem in &verdict.problems {
             screen.line(&screen.bad(&format!("  {problem}")))?;
         }
@@ -342,19 +365,21 @@ impl Stage {
 
     /// Customers keep coming until somebody has seen enough; then the last audit.
     async fn look_around(&self, screen: &Screen, interrupt: &mut Signal) -> Result<bool, DemoError> {
-        let control = self.sandbox.control().unwrap_or(self.admin);
+        let control = self.sandbox.control().unwrap_or(self.at.admin);
         screen.line(&format!(
             "
 Customers keep coming, {AFTERWARDS} a second. Look around in another terminal; Ctrl-C ends it with a last audit.
 
   http://{dashboard}   the dashboard: go on as operator
+  http://{shared}/api/v1/docs   the tenants' API: register, and pay with the key at http://{shared}/stripe
   sentinel top --admin {admin}
   sentinel tap --admin {admin}
   curl http://{admin}/metrics
   curl http://{control}/gateways/stripe/faults -d '{{\"fault\":\"refuse\"}}'
   curl http://{control}/gateways/stripe/faults -X DELETE",
-            admin = self.admin,
-            dashboard = self.dashboard,
+            admin = self.at.admin,
+            dashboard = self.at.dashboard,
+            shared = self.at.shared,
         ))?;
         let mut customers = JoinSet::new();
         let mut next = tokio::time::interval(Duration::from_secs(1) / AFTERWARDS);
@@ -377,19 +402,26 @@ Customers keep coming, {AFTERWARDS} a second. Look around in another terminal; C
     }
 }
 
-/// The dashboard's own port, when nobody else has it.
-fn dashboard() -> std::io::Result<SocketAddr> {
-    let usual = SocketAddr::from(([127, 0, 0, 1], 3000));
+/// A port where everybody looks first, when nobody else has it.
+fn usual_port(port: u16) -> std::io::Result<SocketAddr> {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match std::net::TcpListener::bind(usual) {
         Ok(_) => Ok(usual),
         Err(_) => free_port(),
     }
 }
 
-fn config(sandbox: &Sandbox, listen: SocketAddr, admin: SocketAddr, dashboard: SocketAddr, dir: &Dir) -> String {
+fn config(sandbox: &Sandbox, at: &Addresses, dir: &Dir) -> String {
+    let Addresses {
+        checkout,
+        shared,
+        admin,
+        dashboard,
+    } = at;
     let url = |name: &str| sandbox.gateway(name).map_or("", server::Gateway::url);
     format!(
-        "listeners: {{ admin: '{admin}', dashboard: '{dashboard}' }}
+        "listeners: {{ shared: '{shared}', admin: '{admin}', dashboard: '{dashboard}' }}
+accounts: {{ dashboard: 'http://localhost:{port}' }}
 # A directory in memory is good enough for what goes away.
 ledger: {{ sqlite: '{}/ledger.db', strict: false }}
 log: {{ level: error }}
@@ -401,11 +433,19 @@ gateways:
     allow_private: true
     capture: automatic
     credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}
+  paypal:
+    dialect: paypal
+    endpoint: '{}'
+    allow_private: true
+    credentials: {{ client_id: sandbox, client_secret: sandbox }}
 routes:
   - name: checkout
-    listen: '{listen}'
+    listen: '{checkout}'
+    path_prefix: /stripe
     dialect: stripe
-    gateways: [stripe, adyen]
+    gateways: [stripe, adyen, paypal]
+    # Whoever registers here pays at the simulators.
+    lend_credentials: true
     failover: {{ require_certificate: false, attempt_timeout: 2s, deadline: 5s }}
     # Short enough for an outage of seconds.
     breaker: {{ open: 1s, open_max: 2s }}
@@ -413,5 +453,7 @@ routes:
         dir.0.display(),
         url("stripe"),
         url("adyen"),
+        url("paypal"),
+        port = dashboard.port(),
     )
 }

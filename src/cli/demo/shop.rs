@@ -22,6 +22,9 @@ const EMPTY_CARD: (&str, &str) = ("pm_card_chargeDeclinedInsufficientFunds", "sh
 /// Every so many customers pay with the empty one.
 const EMPTY_EVERY: usize = 12;
 
+/// What the names of its orders begin with.
+pub const ORDER: &str = "order-";
+
 /// Beyond what Sentinel lets an answer take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two questions about the same order.
@@ -141,7 +144,7 @@ impl Shop {
             let mut orders = self.lock();
             let number = orders.len();
             orders.push(Order {
-                name: format!("order-{:04}", number + 1),
+                name: format!("{ORDER}{:04}", number + 1),
                 // Any prices will do, if they differ.
                 cents: 500 + i64::try_from(number * 1_733 % 9_500).unwrap_or(0),
                 told: Told::Nothing,
