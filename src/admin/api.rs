@@ -46,6 +46,7 @@ use crate::analytics::Analytics;
 use crate::ledger::Ledger;
 use crate::payment::engine::Engine;
 use crate::proxy::runtime::Runtime;
+use crate::telemetry::event::ApiAnswered;
 use call::Call;
 pub use door::Door;
 use endpoint::{Endpoint, Found, Needs};
@@ -172,7 +173,10 @@ impl Api {
     pub async fn answer(self: Arc<Self>, arrived: Arrived) -> Reply {
         let started = Instant::now();
         let id = problem::request_id();
-        let (method, path) = (arrived.method.clone(), arrived.uri.path().to_owned());
+        let endpoint = match endpoint::find(&self.endpoints, &arrived.method, arrived.uri.path()) {
+            Found::Endpoint(endpoint, _) => endpoint.name(),
+            _ => "none",
+        };
         let outcome = match self.places.try_acquire() {
             Err(_) => Err(Problem::new(
                 Code::Busy,
@@ -188,8 +192,14 @@ impl Api {
             Err(problem) => problem.reply(&id),
         };
         protect(reply.headers_mut(), &id);
-        let (status, took) = (reply.status().as_u16(), started.elapsed().as_secs_f64() * 1e3);
-        tracing::debug!(target: "api", %method, path, status, took_ms = took, request_id = id, "answered a tenant");
+        ApiAnswered {
+            metrics: self.engine.metrics(),
+            endpoint,
+            status: reply.status().as_u16(),
+            took: started.elapsed(),
+            request_id: &id,
+        }
+        .emit();
         reply
     }
 

@@ -373,6 +373,39 @@ impl HeadRejected<'_> {
     }
 }
 
+/// The tenants' API answered.
+#[derive(Debug)]
+pub struct ApiAnswered<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// The endpoint's name in the API's document, or `none`.
+    pub endpoint: &'static str,
+    /// The answer's status.
+    pub status: u16,
+    /// From the whole request to the answer's head.
+    pub took: Duration,
+    /// What the answer calls itself.
+    pub request_id: &'a str,
+}
+
+impl ApiAnswered<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        let code = self.status.to_string();
+        self.metrics.api_requests.with(&[self.endpoint, &code]).inc();
+        let seconds = self.took.as_secs_f64();
+        self.metrics.api_durations.with(&[self.endpoint]).observe(seconds);
+        tracing::debug!(
+            target: "api",
+            endpoint = self.endpoint,
+            status = self.status,
+            took_ms = seconds * 1e3,
+            request_id = self.request_id,
+            "answered a tenant"
+        );
+    }
+}
+
 /// A reload ended.
 #[derive(Debug)]
 pub struct Reloaded<'a> {

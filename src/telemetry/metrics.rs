@@ -90,6 +90,8 @@ pub struct Metrics {
     pub ledger_commit: Histogram,
     /// Trouble with the ledger, by kind.
     pub ledger_errors: Counters,
+    pub(super) api_requests: Counters,
+    pub(super) api_durations: Histograms,
     /// Log lines that were dropped because the reader of the log was too slow.
     pub log_dropped: IntCounter,
     /// Spans by what became of them: `exported`, `queue_full`, `failed`.
@@ -323,6 +325,19 @@ impl Metrics {
                 "ledger_errors_total",
                 "Trouble with the ledger, by kind.",
                 &["kind"],
+            )?,
+            api_requests: counters(
+                &r,
+                "api_requests_total",
+                "Requests to the tenants' API answered, by the endpoint's name in its document; `none` for what is none.",
+                &["endpoint", "code"],
+            )?,
+            api_durations: histograms(
+                &r,
+                "api_request_duration_seconds",
+                "From a whole request to the tenants' API to its answer's head.",
+                &["endpoint"],
+                &DURATION,
             )?,
             log_dropped: counter(
                 &r,
@@ -558,7 +573,7 @@ mod tests {
                 assert!(
                     [
                         "route", "gateway", "method", "code", "outcome", "kind", "result", "from", "to", "reason",
-                        "leg", "state", "version", "resumed", "hash", "effect",
+                        "leg", "state", "version", "resumed", "hash", "effect", "endpoint",
                     ]
                     .contains(&label.as_str()),
                     "{}: is {label} a closed set?",

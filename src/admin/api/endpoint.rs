@@ -113,6 +113,11 @@ impl Endpoint {
         Self::new(Method::DELETE, path, name, handler)
     }
 
+    /// What clients generated from the document call it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn new<F, A>(method: Method, path: &'static str, name: &'static str, handler: F) -> Self
     where
         F: Fn(Call) -> A + Send + Sync + 'static,
