@@ -15,6 +15,7 @@ mod account;
 mod billing;
 mod configuration;
 mod doubt;
+mod fees;
 mod gateways;
 mod live;
 mod login;
@@ -102,14 +103,15 @@ impl Dashboard {
 
 /// Serves until it is told to stop.
 pub async fn serve(listener: TcpListener, control: Arc<Control>, stop: tokio::sync::oneshot::Receiver<()>) {
-    server::serve(listener, router(control), stop).await;
+    let config = Arc::clone(&control.runtime().config);
+    let ledger = control.engine().map(|engine| Arc::clone(engine.ledger()));
+    let token = config.admin.token.as_ref().map(crate::config::model::Secret::expose);
+    let sessions = Sessions::load(ledger, token).await;
+    server::serve(listener, router(control, sessions), stop).await;
 }
 
-fn router(control: Arc<Control>) -> Router {
-    let dashboard = Arc::new(Dashboard {
-        control,
-        sessions: Sessions::default(),
-    });
+fn router(control: Arc<Control>, sessions: Sessions) -> Router {
+    let dashboard = Arc::new(Dashboard { control, sessions });
     let pages = Router::new()
         .route("/", get(overview::page))
         .route("/login", get(login::page).post(login::enter))
@@ -125,6 +127,9 @@ fn router(control: Arc<Control>) -> Router {
         .route("/billing", get(billing::list))
         .route("/billing/{tenant}/{month}/{currency}", get(billing::show))
         .route("/billing/{tenant}/{month}/{currency}/close", post(billing::close))
+        .route("/billing/{tenant}/{month}/{currency}/collect", post(fees::collect))
+        .route("/billing/instrument", post(fees::store))
+        .route("/billing/instrument/forget", post(fees::forget))
         .route("/account", get(account::page))
         .route("/account/keys", post(account::issue))
         .route("/account/keys/{id}", post(account::change))

@@ -289,7 +289,10 @@ pub(super) async fn profile(
     let config = Arc::clone(&dashboard.control.runtime().config);
     let known =
         |name: &str| config.gateways.contains_key(name) || Dialect::SIX.iter().any(|dialect| dialect.name() == name);
-    accounts.set_profile(caller, profile, known, from).await.map_err(back)?;
+    let tenant = accounts.set_profile(caller, profile, known, from).await.map_err(back)?;
+    if let Some(engine) = dashboard.control.engine() {
+        engine.tenant_changed(&tenant.id);
+    }
     Ok(super::to("/account"))
 }
 
@@ -322,6 +325,6 @@ pub(super) async fn password(
         .change_password(caller, asked.old.to_string(), asked.new.to_string(), from)
         .await
         .map_err(back)?;
-    dashboard.sessions.renew(&viewer, renewed);
+    dashboard.sessions.renew(&viewer, renewed).await;
     Ok(super::to("/account"))
 }

@@ -39,7 +39,7 @@ pub(super) async fn page(State(dashboard): State<Arc<Dashboard>>, viewer: Viewer
                                 @for listen in &route.listen { code { (Listen::url(listen)) } br; }
                                 @if !route.path_prefix.is_empty() { "under " code { (route.path_prefix) } }
                             }
-                            td data-label="Gateways in order" { (route.gateways.join(" → ")) }
+                            td data-label="Gateways" { (route.gateways.join(" → ")) }
                             td data-label="Failover" { (format!("{:?}", route.failover.mode).to_lowercase()) }
                         }
                     }

@@ -152,7 +152,7 @@ pub(super) async fn enter(
     };
     match accounts.login(&asked.email, asked.password.to_string(), from).await {
         Ok((tenant, tokens)) => {
-            let cookie = dashboard.sessions.open(session::tenant(&tenant), Some(tokens))?;
+            let cookie = dashboard.sessions.open(session::tenant(&tenant), Some(tokens)).await?;
             Ok(entered(&dashboard, &cookie, &asked.next))
         }
         Err(error @ AccountError::Ledger(_)) => Err(error.into()),
@@ -217,7 +217,7 @@ pub(super) async fn operate(
         ));
     }
     tracing::info!(%from, "an operator logged in to the dashboard");
-    let cookie = dashboard.sessions.open(Who::Operator, None)?;
+    let cookie = dashboard.sessions.open(Who::Operator, None).await?;
     Ok(entered(&dashboard, &cookie, &asked.next))
 }
 
@@ -246,7 +246,7 @@ pub(super) async fn leave(
     Form(asked): Form<Bare>,
 ) -> Result<Response, Failed> {
     viewer.must_have_written(&asked)?;
-    dashboard.sessions.close(&viewer);
+    dashboard.sessions.close(&viewer).await;
     if let (Some(caller), Some(accounts)) = (&viewer.caller, dashboard.accounts()) {
         accounts.logout(caller, from).await?;
     }
@@ -274,7 +274,7 @@ pub(super) async fn mode(
     Form(asked): Form<Books>,
 ) -> Result<Response, Failed> {
     viewer.must_have_written(&asked)?;
-    dashboard.sessions.look_at(&viewer, asked.mode);
+    dashboard.sessions.look_at(&viewer, asked.mode).await;
     Ok(super::to("/"))
 }
 
