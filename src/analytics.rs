@@ -12,6 +12,7 @@
 //! events were erased by the ledger's retention before they were counted is counted as a payment, never as a recovered one.
 
 pub mod billing;
+pub mod collection;
 pub mod export;
 pub mod fold;
 mod follow;

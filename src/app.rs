@@ -3,6 +3,7 @@
 //! The data path has threads of its own, one runtime each, and shares nothing with this one but the snapshot and
 //! counters; the main thread runs the operators' side: admin listener, signals, reload.
 
+pub mod collect;
 pub mod control;
 mod listeners;
 pub mod liveness;
@@ -26,7 +27,7 @@ use crate::config::load::{Problem, load};
 use crate::config::model::Config;
 use crate::ledger::Ledger;
 use crate::ledger::keys::Keys;
-use crate::ledger::sqlite::{Options, SqliteLedger};
+use crate::ledger::sqlite::{self, Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
 use crate::listen::{self, Connections, Event, Stop};
 use crate::payment::engine::{Desk, Engine, Wire};
@@ -36,6 +37,7 @@ use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{self, Metrics};
+use collect::Collector;
 use control::Control;
 use listeners::{Listeners, Open, OpenError, Order};
 use liveness::Liveness;
@@ -48,8 +50,10 @@ const WATCH: Duration = Duration::from_secs(2);
 /// How long the last spans may take to reach their collector: nobody waits for a collector that is down.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether a month is over.
+/// How often it is looked whether a month is over, and whether a fee is due.
 const CLOSING: Duration = Duration::from_secs(3600);
+/// How often, while the outcome of a fee's payment is not known.
+const ASKING: Duration = Duration::from_secs(30);
 
 /// Why the sidecar could not run.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +133,13 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
     let analytics = engine.as_ref().and_then(|engine| analytics(&runtime.config, engine));
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let collector = match (&engine, &analytics) {
+        (Some(engine), Some(analytics)) => {
+            let (runtime, engine) = (Arc::clone(&runtime), Arc::clone(engine));
+            Some(Arc::new(Collector::new(runtime, engine, Arc::clone(analytics))))
+        }
+        _ => None,
+    };
     let api = match &engine {
         Some(engine) => {
             let accounts = Arc::new(operators.block_on(Accounts::open(Arc::clone(engine.ledger())))?);
@@ -191,15 +202,15 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         Arc::clone(&metrics),
         logging,
         liveness,
-        api,
+        (api, collector),
         listeners,
     ));
     operators.block_on(async move {
         control.listeners().apply(&config, prepared).await?;
         control.serve_admin(admin_socket)?;
         control.serve_dashboard(dashboard_socket)?;
-        if let Some(analytics) = control.analytics() {
-            tokio::spawn(close_months(Arc::clone(analytics), Arc::clone(&runtime)));
+        if let Some(collector) = control.collector() {
+            tokio::spawn(bill(Arc::clone(collector), Arc::clone(&runtime)));
         }
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         exporter.map(tokio::spawn);
@@ -273,7 +284,13 @@ async fn received(signal: &mut Option<Signal>) {
 /// is unknowable then (safety.md D8).
 fn ledger(config: &Config) -> Result<Option<Arc<dyn Ledger>>, AppError> {
     let Some(ledger) = &config.ledger else { return Ok(None) };
+    sqlite::make_directory(&ledger.sqlite).map_err(|error| AppError::Ledger(error.to_string()))?;
     let keys = Keys::load_or_create(&ledger.key_file).map_err(|error| AppError::Ledger(error.to_string()))?;
+    if !ledger.strict
+        && let Err(error) = sqlite::is_kept(&ledger.sqlite)
+    {
+        tracing::warn!(%error, "the ledger may lose what it acknowledged: good enough while no payment rests on it, or for a test");
+    }
     let options = Options {
         strict: ledger.strict,
         on_fatal: Arc::new(|why| {
@@ -298,13 +315,11 @@ fn analytics(config: &Config, engine: &Engine) -> Option<Arc<Analytics>> {
     }
 }
 
-/// Closes every statement once its month is over. What fails is tried again an hour later.
-async fn close_months(analytics: Arc<Analytics>, runtime: Arc<ArcSwap<Runtime>>) {
-    let mut look = tokio::time::interval(CLOSING);
+/// Closes every statement once its month is over, and collects what is due. What fails is tried again an hour later.
+async fn bill(collector: Arc<Collector>, runtime: Arc<ArcSwap<Runtime>>) {
     loop {
-        look.tick().await;
         let rate = Rate(runtime.load().config.accounts.fee.millionths);
-        match analytics.close_due(rate).await {
+        match collector.analytics().close_due(rate).await {
             Ok(closed) => {
                 for statement in closed {
                     tracing::info!(
@@ -317,6 +332,11 @@ async fn close_months(analytics: Arc<Analytics>, runtime: Arc<ArcSwap<Runtime>>)
             }
             Err(error) => tracing::warn!(%error, "statements could not be closed; they will be"),
         }
+        let pending = collector.round().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "fees could not be collected; they will be");
+            false
+        });
+        tokio::time::sleep(if pending { ASKING } else { CLOSING }).await;
     }
 }
 

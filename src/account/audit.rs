@@ -78,6 +78,15 @@ pub enum Action {
         /// How many.
         count: u64,
     },
+    /// What fees are paid with was stored.
+    PaidWithStored,
+    /// What fees are paid with was forgotten.
+    PaidWithDeleted,
+    /// The collection of a fee was asked for.
+    FeeCollected {
+        /// Its month, `2026-11`.
+        month: String,
+    },
     /// A monthly statement was closed.
     StatementClosed {
         /// Its month, `2026-11`.

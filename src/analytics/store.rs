@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::fold::{Fact, Figure, Fold, Line};
 use super::period::month_of;
 use super::{DAY, EVERYONE, HOUR};
+use crate::config::model::OPERATOR;
 
 /// Changes whenever a table or a definition does: an older file is then made again.
 const VERSION: i64 = 1;
@@ -207,7 +208,9 @@ impl Batch {
             .map(|(figure, n)| (figure, -n))
             .chain(after.iter().map(|(figure, n)| (figure, *n)));
         for (figure, n) in signed {
-            for tenant in [&fold.tenant, EVERYONE] {
+            // What the operator collects by itself is no merchant's payment.
+            let everyone = (fold.tenant != OPERATOR).then_some(EVERYONE);
+            for tenant in std::iter::once(fold.tenant.as_str()).chain(everyone) {
                 let mut put = |width: i64| {
                     let start = fold.opened_at.div_euclid(width) * width;
                     *self

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::collect::Collector;
 use super::listeners::{Listeners, OpenError};
 use super::liveness::Liveness;
 use super::service::{self, State};
@@ -16,7 +17,8 @@ use crate::admin::api::Api;
 use crate::analytics::Analytics;
 use crate::config::diff;
 use crate::config::load::{Problem, fingerprint, load};
-use crate::config::model::Config;
+use crate::config::model::{Config, Ledger};
+use crate::ledger::sqlite;
 use crate::listen::bind::{Activated, Bound};
 use crate::payment::engine::Engine;
 use crate::proxy::runtime::Runtime;
@@ -67,6 +69,7 @@ pub struct Control {
     liveness: Arc<Liveness>,
     engine: Option<Arc<Engine>>,
     api: Option<Arc<Api>>,
+    collector: Option<Arc<Collector>>,
     ready: AtomicBool,
     drain: Notify,
     reloading: tokio::sync::Mutex<()>,
@@ -87,7 +90,7 @@ impl Control {
         metrics: Arc<Metrics>,
         logging: Arc<Logging>,
         liveness: Arc<Liveness>,
-        api: Option<Arc<Api>>,
+        (api, collector): (Option<Arc<Api>>, Option<Arc<Collector>>),
         listeners: Listeners,
     ) -> Self {
         metrics.reloaded_at.set(i64::try_from(unix_now()).unwrap_or(i64::MAX));
@@ -104,6 +107,7 @@ impl Control {
             liveness,
             engine: api.as_ref().map(|api| Arc::clone(api.engine())),
             api,
+            collector,
             ready: AtomicBool::new(false),
             drain: Notify::new(),
             reloading: tokio::sync::Mutex::new(()),
@@ -128,6 +132,11 @@ impl Control {
     /// The tenants' interface, where there is a ledger.
     pub fn api(&self) -> Option<&Arc<Api>> {
         self.api.as_ref()
+    }
+
+    /// What collects fees, where there is a ledger.
+    pub fn collector(&self) -> Option<&Arc<Collector>> {
+        self.collector.as_ref()
     }
 
     /// The figures, where there is a ledger.
@@ -328,7 +337,7 @@ impl Control {
             ("workers", config.workers != old.workers),
             ("log.json", config.log.json != old.log.json),
             ("telemetry", config.otlp != old.otlp),
-            ("ledger", config.ledger != old.ledger),
+            ("ledger", !same_ledger(config.ledger.as_ref(), old.ledger.as_ref())),
         ];
         let problems: Vec<String> = fixed
             .iter()
@@ -337,6 +346,12 @@ impl Control {
             .collect();
         if !problems.is_empty() {
             return Err(problems);
+        }
+        // The first route that fails over: the ledger that was opened for less has to be good enough for it.
+        if let Some(ledger) = config.ledger.as_ref().filter(|ledger| ledger.strict)
+            && let Err(error) = sqlite::is_kept(&ledger.sqlite)
+        {
+            return Err(vec![error.to_string()]);
         }
         let changes = diff::changes(old, &config);
         let refused = |error: OpenError| vec![error.to_string()];
@@ -420,6 +435,20 @@ pub enum BreakerCommand {
     Close,
     /// By itself again, everything forgotten.
     Reset,
+}
+
+/// Whether a ledger is the one that is open. How strictly its disk is judged follows from the routes.
+fn same_ledger(new: Option<&Ledger>, old: Option<&Ledger>) -> bool {
+    match (new, old) {
+        (Some(new), Some(old)) => {
+            let judged = Ledger {
+                strict: old.strict,
+                ..new.clone()
+            };
+            judged == *old
+        }
+        (new, old) => new.is_none() && old.is_none(),
+    }
 }
 
 fn told(problems: &[Problem]) -> Vec<String> {

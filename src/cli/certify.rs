@@ -120,6 +120,7 @@ fn certified(args: &Args, config: &Config, with: Option<&Config>) -> Result<Vec<
     for gateway in chosen(args, config)? {
         pairs.push((Arc::clone(gateway), tested(gateway, with)?));
     }
+    crate::ledger::sqlite::make_directory(&ledger.sqlite).map_err(|error| RunError::Usage(error.to_string()))?;
     let keys = Keys::load_or_create(&ledger.key_file)?;
     let directory = ledger.certificates();
     let kept = Certificates {

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::config::load::{Problem, load};
-use crate::config::model::{Config, GatewayConfig, Listen, Mode, Route};
+use crate::config::model::{Config, GatewayConfig, Listen, Mode, Purpose, Route};
 use crate::gateway::{FenceStrength, prospect};
 use crate::ledger::keys::Keys;
 use crate::payment::certify;
@@ -209,7 +210,7 @@ fn text(file: &Path, config: &Config) -> String {
         line(format!("ledger: {}", ledger.sqlite.display()));
     }
     let kept = Kept::of(config);
-    for route in &config.routes {
+    for route in applications(config) {
         let host = route
             .host
             .as_ref()
@@ -249,13 +250,22 @@ fn text(file: &Path, config: &Config) -> String {
             }
         }
     }
+    if let Some(gateway) = &config.accounts.collect {
+        line(format!("fees: collected at {gateway}"));
+    }
     line(format!("{}: ok", file.display()));
     out
 }
 
+/// The routes that applications reach.
+fn applications(config: &Config) -> impl Iterator<Item = &Arc<Route>> {
+    let purpose = |route: &&Arc<Route>| route.purpose == Purpose::Applications;
+    config.routes.iter().filter(purpose)
+}
+
 fn meaning(config: &Config) -> Value {
     let kept = Kept::of(config);
-    let routes = config.routes.iter().map(|route| {
+    let routes = applications(config).map(|route| {
         let gateways = gateways(config, route).map(|gateway| {
             let role = role(gateway, route, kept.as_ref());
             json!({
@@ -290,6 +300,7 @@ fn meaning(config: &Config) -> Value {
         "dashboard": config.listeners.dashboard,
         "listeners": listeners.collect::<Vec<_>>(),
         "ledger": config.ledger.as_ref().map(|ledger| &ledger.sqlite),
+        "collect": config.accounts.collect,
         "routes": routes.collect::<Vec<_>>(),
     })
 }

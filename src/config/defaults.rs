@@ -16,8 +16,6 @@ pub const WORKERS: usize = 1;
 /// Where `sentinel ca` puts its files unless told otherwise.
 pub const LOCAL_CA: &str = "tls";
 
-/// A ledger on a disk that loses acknowledged writes charges twice.
-pub const LEDGER_STRICT: bool = true;
 /// An application that asks again after a week has lost its own answer for other reasons.
 pub const KEEP_ANSWERS: Duration = secs(7 * DAY);
 /// The longest window of a gateway's idempotency keys that Sentinel replays into (PayPal's captures: 45 days), and some.

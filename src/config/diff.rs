@@ -99,6 +99,8 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
             dialect,
             gateways,
             tenant,
+            lend_credentials,
+            purpose,
             failover,
             breaker.consecutive,
             breaker.failure_rate,
@@ -208,7 +210,7 @@ routes:
                 .is_some_and(|rest| rest.starts_with(char::is_alphabetic))
         };
         let count = |debug: String| debug.lines().filter(is_field).count();
-        assert_eq!(count(format!("{:#?}", config.routes[0])), 13, "fields of a route");
+        assert_eq!(count(format!("{:#?}", config.routes[0])), 15, "fields of a route");
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"])),
             8,

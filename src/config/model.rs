@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use accounts::{Accounts, Fee, RegistrationPolicy};
+pub use accounts::{Accounts, FEES, Fee, OPERATOR, RegistrationPolicy};
 pub use failover::{Failover, KeyPolicy, Mode, Undelivered};
 pub use gateway::{
     Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret, Webhook,
 };
-pub use route::{Breaker, Hedge, Limits, Listen, Retry, Route, Timeouts};
+pub use route::{Breaker, Hedge, Limits, Listen, Purpose, Retry, Route, Timeouts};
 pub use telemetry::Otlp;
 
 /// Everything Sentinel runs by.
@@ -80,11 +80,13 @@ pub struct Listeners {
 /// The ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
-    /// The database file; its directory exists.
+    /// The database file. Its directory exists, or is made at the start.
     pub sqlite: PathBuf,
     /// The master key, 32 bytes in base64, mode 0600; made at the first start where it is absent.
     pub key_file: PathBuf,
-    /// Whether file systems that can lose acknowledged writes (NFS, SMB, FUSE, tmpfs, overlay) are refused.
+    /// Whether file systems that can lose acknowledged writes (NFS, SMB, FUSE, tmpfs, overlay) are refused. Unless it is
+    /// said, they are where a route fails over: a payment whose record is lost may be charged twice. Without failover
+    /// accounts are lost at worst, and that is no reason not to forward.
     pub strict: bool,
     /// How long sealed answers are kept, for a repeat of the same key.
     pub keep_answers: Duration,

@@ -163,11 +163,12 @@ pub struct Identity {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
-    /// The database file. Its directory must exist.
+    /// The database file. Its directory is made at the first start where the one above it is there.
     pub sqlite: String,
     /// The master key's file, mode 0600; made at the first start. Default: beside the database, `.key` added.
     pub key_file: Option<String>,
-    /// Whether file systems that can lose acknowledged writes are refused. Default true.
+    /// Whether file systems that can lose acknowledged writes are refused. Default: where a route fails over, and is only
+    /// warned of elsewhere.
     pub strict: Option<bool>,
     /// How long things are kept.
     #[serde(default)]
@@ -344,6 +345,10 @@ pub struct Route {
     pub failover: Option<Failover>,
     /// The tenant that its traffic belongs to, `tn_...`. Default: `local`, or whose Sentinel key a request carries.
     pub tenant: Option<String>,
+    /// Whether tenants pay with the configuration's credentials where they have stored none of their own: right where all
+    /// of them are one merchant. Their test keys never do. Default false.
+    #[serde(default)]
+    pub lend_credentials: bool,
     /// Circuit breaker.
     #[serde(default)]
     pub breaker: Breaker,
@@ -520,6 +525,16 @@ pub struct Accounts {
     pub dashboard: Option<String>,
     /// What is charged for recovered revenue, as a percentage with at most four decimals. Default 2%.
     pub fee: Option<String>,
+    /// How fees are collected. Default: not by Sentinel.
+    pub collect: Option<Collect>,
+}
+
+/// How the fees of closed statements are collected from tenants.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Collect {
+    /// The operator's own account: a gateway with credentials, in whose vault the tenants' instruments are.
+    pub gateway: String,
 }
 
 /// What leaves the process for those who watch it.

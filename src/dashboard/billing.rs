@@ -55,10 +55,16 @@ pub(super) async fn list(State(dashboard): State<Arc<Dashboard>>, viewer: Viewer
         statements.extend(figures.statements(&tenant, rate).await?);
     }
     statements.sort_by(|a, b| (b.month, &a.tenant, &a.currency).cmp(&(a.month, &b.tenant, &b.currency)));
+    let collected = super::fees::gateway(&dashboard).is_some();
+    let mut rows = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let due = super::fees::due(&dashboard, &statement).await?;
+        rows.push((statement, due));
+    }
     let body = html! {
         div.title { h1 { "Billing" } }
         p.hint { "The fee is " (rate) " of what was captured of recovered payments, less refunds of them: computed once a statement, rounded to the currency's minor unit, halves away from zero. A month is closed after its end and changes no more." }
-        @if statements.is_empty() {
+        @if rows.is_empty() {
             (view::empty("Nothing to bill.", "A statement begins with the first payment that is recovered: nothing else costs anything."))
         } @else {
             table.cards {
@@ -66,9 +72,10 @@ pub(super) async fn list(State(dashboard): State<Arc<Dashboard>>, viewer: Viewer
                     th scope="col" { "Month" }
                     @if viewer.operates() { th scope="col" { "Tenant" } }
                     th scope="col" { "Recovered" } th scope="col" { "Refunded" } th scope="col" { "Net" } th scope="col" { "Fee" } th scope="col" { "State" }
+                    @if collected { th scope="col" { "Payment" } }
                 } }
                 tbody {
-                    @for statement in &statements {
+                    @for (statement, due) in &rows {
                         @let code = &statement.currency;
                         tr {
                             td data-label="Month" { a href={"/billing/" (statement.tenant) "/" (month(statement)) "/" (code)} { (month(statement)) " " (code) } }
@@ -78,11 +85,13 @@ pub(super) async fn list(State(dashboard): State<Arc<Dashboard>>, viewer: Viewer
                             td.number data-label="Net" { (view::money(statement.net, code)) }
                             td.number data-label="Fee" { strong { (view::money(statement.fee, code)) } }
                             td data-label="State" { (view::outcome(if statement.closed_at.is_some() { "closed" } else { "running" })) }
+                            @if let Some(due) = due { td data-label="Payment" { (super::fees::badge(due)) } }
                         }
                     }
                 }
             }
         }
+        (super::fees::instrument(&dashboard, &viewer).await?)
     };
     Ok(Page {
         title: "Billing",
@@ -136,6 +145,7 @@ pub(super) async fn show(
     };
     let now = figures.ledger().now();
     let over = now >= month.period().to;
+    let fee = super::fees::gateway(&dashboard).zip(super::fees::due(&dashboard, &statement).await?);
     let body = html! {
         div.noprint.title {
             nav.crumbs aria-label="Where this is" { a href="/billing" { "Billing" } " / " span { (month) " " (currency) } }
@@ -154,6 +164,7 @@ pub(super) async fn show(
                 }
             }
             (sums(&statement))
+            @if let Some((gateway, due)) = &fee { (super::fees::paid(&viewer, &statement, month, due, gateway)) }
             h2 { "Lines" }
             @if more.is_some() { p.hint { "The first " (LINES) " of " (view::grouped(&statement.lines.to_string())) ". The CSV file has all of them." } }
             (entries(&lines, &currency))

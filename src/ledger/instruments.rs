@@ -86,16 +86,16 @@ impl Instrument {
 
     fn check(&self) -> Result<(), InstrumentError> {
         visible("gateway", &self.gateway)?;
-        token("token", &self.token)?;
+        check_token("token", &self.token)?;
         if self.targets.keys().all(|gateway| *gateway == self.gateway) {
             return Err(InstrumentError::NoTarget);
         }
         for (gateway, target) in &self.targets {
             visible("target gateway", gateway)?;
-            token("target token", &target.token)?;
+            check_token("target token", &target.token)?;
             visible("target account", &target.account)?;
             if let Some(customer) = &target.customer {
-                token("target customer", customer)?;
+                check_token("target customer", customer)?;
             }
         }
         Ok(())
@@ -184,7 +184,11 @@ fn visible(field: &'static str, text: &str) -> Result<(), InstrumentError> {
     }
 }
 
-fn token(field: &'static str, text: &str) -> Result<(), InstrumentError> {
+/// Whether a text can be a token, and is no card number.
+///
+/// # Errors
+/// What is wrong with it; the text is not repeated.
+pub fn check_token(field: &'static str, text: &str) -> Result<(), InstrumentError> {
     visible(field, text)?;
     if is_card_number(text) {
         Err(InstrumentError::CardNumber(field))

@@ -18,6 +18,7 @@ mod schema;
 mod start;
 mod writer;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -149,6 +150,29 @@ impl SpaceWatch {
                 .store(space.f_bavail.saturating_mul(space.f_frsize) < self.reserve, Relaxed);
         }
     }
+}
+
+/// Makes the directory of a ledger's file where it is missing: for its owner alone, and for one level only.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_directory(path: &Path) -> Result<(), StartError> {
+    let directory = start::directory(path);
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(source) if !directory.is_dir() => Err(StartError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether what a ledger acknowledges at this path is kept (safety.md D8): whether [`Options::strict`] would open it.
+///
+/// # Errors
+/// When its file system can lose acknowledged writes.
+pub fn is_kept(path: &Path) -> Result<(), StartError> {
+    start::check_file_system(path)
 }
 
 impl SqliteLedger {

@@ -101,10 +101,12 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// A payment to be taken up by a desk.
-pub struct Job {
-    payment: Uuid,
-    inbox: mpsc::Receiver<Message>,
+/// What a desk is handed by other threads.
+enum Job {
+    /// A known payment, to be taken up.
+    Payment(Uuid, mpsc::Receiver<Message>),
+    /// A request of Sentinel's own, to be handled as an application's would be.
+    Request(Arc<Route>, Box<Asked>, oneshot::Sender<Handled>),
 }
 
 /// What an actor is sent.
@@ -208,6 +210,24 @@ impl Engine {
         answer.await.unwrap_or(Delivered::Unavailable)
     }
 
+    /// Has a request of Sentinel's own handled, as [`Desk::handle`] handles an application's. From any thread; `None` when
+    /// no worker is left.
+    pub async fn handle(&self, route: &Arc<Route>, asked: Asked) -> Option<Handled> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Request(Arc::clone(route), Box::new(asked), reply);
+        self.next_desk()?.send(job).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The next worker's desk, each in turn.
+    fn next_desk(&self) -> Option<mpsc::Sender<Job>> {
+        let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        match desks.len() {
+            0 => None,
+            all => desks.get(self.turn.fetch_add(1, Ordering::Relaxed) % all).cloned(),
+        }
+    }
+
     /// Whether a payment is at work in this process.
     pub fn is_at_work(&self, payment: Uuid) -> bool {
         self.actors.contains_key(&payment)
@@ -242,15 +262,8 @@ impl Engine {
             dashmap::Entry::Occupied(there) => return Some(there.get().clone()),
             dashmap::Entry::Vacant(free) => free.insert(sender).value().clone(),
         };
-        let desk = {
-            let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-            match desks.len() {
-                0 => None,
-                all => desks.get(self.turn.fetch_add(1, Ordering::Relaxed) % all).cloned(),
-            }
-        };
-        let taken = match desk {
-            Some(desk) => desk.send(Job { payment, inbox }).await.is_ok(),
+        let taken = match self.next_desk() {
+            Some(desk) => desk.send(Job::Payment(payment, inbox)).await.is_ok(),
             None => false,
         };
         if !taken {
@@ -332,7 +345,13 @@ impl Desk {
             while let Some(job) = jobs.recv().await {
                 let working = Working::new(&here);
                 tokio::task::spawn_local(async move {
-                    loading::load(Rc::clone(&working.0), job.payment, job.inbox).await;
+                    let desk = &working.0;
+                    match job {
+                        Job::Payment(payment, inbox) => loading::load(Rc::clone(desk), payment, inbox).await,
+                        Job::Request(route, asked, reply) => {
+                            let _ = reply.send(desk.handle(&route, *asked).await);
+                        }
+                    }
                 });
             }
         });

@@ -84,6 +84,7 @@ const UPWARDS: &[(&str, &str, &str)] = &[
     ("admin", "payment::engine", "a person's word goes to the engine"),
     ("admin", "gateway", "the dialects' names and what a gateway can do"),
     ("dashboard", "app::control", "snapshots come through the same door"),
+    ("dashboard", "app::collect", "so does an operator's word on a fee"),
     ("dashboard", "analytics", "figures that are shown"),
     (
         "dashboard",

@@ -16,7 +16,7 @@ use crate::ledger::instruments::{self as map, InstrumentError};
 /// The largest import: some ten thousand rows.
 pub const IMPORT: usize = 4 * 1024 * 1024;
 /// What tokens and names are made of.
-const VISIBLE: &str = "^[!-~]{1,256}$";
+pub const VISIBLE: &str = "^[!-~]{1,256}$";
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;
 

@@ -212,6 +212,22 @@ fn billing() -> Vec<Endpoint> {
             .answers::<statements::Detailed>(StatusCode::OK, "The statement with up to 1000 lines, or all lines as a file")
             .answers_as::<String>(StatusCode::OK, "All lines, as a file", "text/csv")
             .fails(&[Code::NotFound]),
+        Endpoint::get("/api/v1/billing/instrument", "getBillingInstrument", statements::paid_with)
+            .about(GROUP, "Show whether there is something to pay fees with", "The token is never told back.")
+            .answers::<statements::PaidWithView>(StatusCode::OK, "Whether a token is stored"),
+        Endpoint::put("/api/v1/billing/instrument", "setBillingInstrument", statements::pay_with)
+            .about(
+                GROUP,
+                "Say what fees are paid with",
+                "A token of the operator's gateway. Where this Sentinel collects fees, that of a closed statement is charged \
+                 to it once; after a decline it is tried again when another token is stored.",
+            )
+            .takes::<statements::PayWith>(json!({ "token": "pm_1", "customer": "cus_1" }))
+            .answers::<statements::PaidWithView>(StatusCode::OK, "It is stored"),
+        Endpoint::delete("/api/v1/billing/instrument", "deleteBillingInstrument", statements::pay_with_nothing)
+            .about(GROUP, "Forget what fees are paid with", "")
+            .answers_nothing("It is forgotten")
+            .fails(&[Code::NotFound]),
     ]
 }
 

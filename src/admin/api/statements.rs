@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Reply;
-use super::call::{Call, json, not_found, of_type};
+use super::call::{Call, json, not_found, nothing, of_type};
 use super::figures::figures;
 use super::problem::Problem;
+use crate::account::audit::Action;
 use crate::analytics::billing::{Entry, Rate, Statement};
+use crate::analytics::collection::{Due, PaidWith};
 use crate::analytics::export::Format;
 use crate::analytics::period::{Month, rfc3339};
-use crate::analytics::{billing, decimal};
+use crate::analytics::{billing, collection, decimal};
 
 /// Lines in an answer in JSON; a file has all of them.
 const LINES: usize = 1000;
@@ -48,10 +50,76 @@ pub struct StatementView {
     lines: i64,
     /// SHA-256 of the lines as the CSV file has them below its head; null until it is closed.
     lines_sha256: Option<String>,
+    /// How the fee is paid; null where this Sentinel does not collect it.
+    collection: Option<CollectionView>,
+}
+
+/// How a statement's fee is paid.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CollectionView {
+    /// `open` until the month is closed, `nothing_due`, `no_instrument` while there is nothing to pay with, `due`, then
+    /// `pending`, `paid`, `declined`, `failed` (it is tried again) or `refused` (the gateway cannot be asked for it).
+    state: &'static str,
+    /// How often it was tried.
+    attempts: u32,
+    /// The payment of the last try.
+    #[schemars(with = "Option<String>")]
+    payment: Option<Uuid>,
+    /// When the last try began (RFC 3339).
+    at: Option<String>,
+}
+
+impl From<Due> for CollectionView {
+    fn from(due: Due) -> Self {
+        let state = due.name();
+        let tried = match due {
+            Due::Tried(tried) => Some(tried),
+            _ => None,
+        };
+        Self {
+            state,
+            attempts: tried.as_ref().map_or(0, |tried| tried.attempt),
+            payment: tried.as_ref().and_then(|tried| tried.payment),
+            at: tried.map(|tried| rfc3339(tried.at)),
+        }
+    }
+}
+
+/// What a tenant pays its fees with, without the token.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PaidWithView {
+    /// The operator's gateway, in whose vault the token is; null where this Sentinel collects nothing.
+    gateway: Option<String>,
+    /// Whether a token is stored.
+    stored: bool,
+    /// When it was stored (RFC 3339).
+    updated_at: Option<String>,
+}
+
+/// A token to pay fees with.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PayWith {
+    /// The token that the operator's gateway gave for your card or account, never a card number.
+    #[schemars(regex(pattern = super::instruments::VISIBLE))]
+    token: String,
+    /// The customer in that gateway's vault, where it wants one: `cus_...`, a shopper reference.
+    #[serde(default)]
+    #[schemars(regex(pattern = super::instruments::VISIBLE))]
+    customer: Option<String>,
 }
 
 impl StatementView {
-    fn of(statement: Statement) -> Self {
+    async fn of(call: &Call, statement: Statement) -> Result<Self, Problem> {
+        let due = match gateway(call) {
+            Some(_) => Some(figures(call)?.due(&statement).await?),
+            None => None,
+        };
+        Ok(Self::with(statement, due))
+    }
+
+    fn with(statement: Statement, due: Option<Due>) -> Self {
         let money = |units: i64| decimal(units, &statement.currency);
         Self {
             month: Month::from_number(statement.month).map_or_else(String::new, |month| month.to_string()),
@@ -66,6 +134,7 @@ impl StatementView {
             fee: money(statement.fee),
             lines: statement.lines,
             lines_sha256: statement.digest.clone(),
+            collection: due.map(CollectionView::from),
             currency: statement.currency,
         }
     }
@@ -82,11 +151,58 @@ fn rate(call: &Call) -> Rate {
     Rate(call.api().runtime().config.accounts.fee.millionths)
 }
 
+/// The gateway at which fees are collected.
+fn gateway(call: &Call) -> Option<String> {
+    call.api().runtime().config.accounts.collect.clone()
+}
+
 /// Lists the statements.
 pub async fn list(call: Call) -> Result<Reply, Problem> {
-    let statements = figures(&call)?.statements(&call.caller()?.tenant, rate(&call)).await?;
-    let statements = statements.into_iter().map(StatementView::of).collect();
+    let found = figures(&call)?.statements(&call.caller()?.tenant, rate(&call)).await?;
+    let mut statements = Vec::with_capacity(found.len());
+    for statement in found {
+        statements.push(StatementView::of(&call, statement).await?);
+    }
     json(StatusCode::OK, &Statements { statements })
+}
+
+/// Shows whether there is something to pay fees with.
+pub async fn paid_with(call: Call) -> Result<Reply, Problem> {
+    let found = collection::paid_with(&**call.api().ledger(), &call.caller()?.tenant).await?;
+    let view = PaidWithView {
+        gateway: gateway(&call),
+        stored: found.is_some(),
+        updated_at: found.map(|found| rfc3339(found.at)),
+    };
+    json(StatusCode::OK, &view)
+}
+
+/// Stores what fees are paid with.
+pub async fn pay_with(call: Call) -> Result<Reply, Problem> {
+    let asked: PayWith = call.json()?;
+    let ledger = &**call.api().ledger();
+    let with = PaidWith {
+        token: asked.token,
+        customer: asked.customer,
+        at: ledger.now(),
+    };
+    collection::pay_with(ledger, &call.caller()?.tenant, &with).await?;
+    note(&call, Action::PaidWithStored).await?;
+    paid_with(call).await
+}
+
+/// Forgets what fees are paid with.
+pub async fn pay_with_nothing(call: Call) -> Result<Reply, Problem> {
+    if !collection::pay_with_nothing(&**call.api().ledger(), &call.caller()?.tenant).await? {
+        return Err(not_found("token to pay fees with"));
+    }
+    note(&call, Action::PaidWithDeleted).await?;
+    Ok(nothing())
+}
+
+async fn note(call: &Call, action: Action) -> Result<(), Problem> {
+    let accounts = call.api().accounts();
+    Ok(accounts.note(call.caller()?, action, call.from()).await?)
 }
 
 /// How a statement is wanted.
@@ -162,7 +278,7 @@ pub async fn show(call: Call) -> Result<Reply, Problem> {
         amount: decimal(entry.units, &currency),
     };
     let detailed = Detailed {
-        statement: StatementView::of(statement),
+        statement: StatementView::of(&call, statement).await?,
         lines: entries.into_iter().map(line).collect(),
         next_cursor: next.map(|next| next.to_string()),
     };

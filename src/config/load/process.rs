@@ -1,14 +1,15 @@
 //! What concerns the whole process: listeners, ledger, shutting down, logs, limits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Reader;
 use super::route::Known;
 use crate::config::model::{
-    Accounts, Admin, Admission, Config, Fee, GatewayConfig, Ledger, Listeners, Log, Otlp, Route, Secret, Shutdown,
+    Accounts, Admin, Admission, Config, FEES, Fee, GatewayConfig, Ledger, Listeners, Log, Mode, Otlp, Route, Secret,
+    Shutdown,
 };
 use crate::config::{defaults, raw, units, yaml};
 
@@ -21,7 +22,8 @@ impl Reader<'_> {
             admin: self.address("listeners.admin".into(), raw.listeners.admin.as_deref()),
             dashboard: self.address("listeners.dashboard".into(), raw.listeners.dashboard.as_deref()),
         };
-        let ledger = raw.ledger.map(|ledger| self.ledger(ledger));
+        let strict = raw.ledger.as_ref().and_then(|ledger| ledger.strict);
+        let mut ledger = raw.ledger.map(|ledger| self.ledger(ledger));
         let has_ledger = ledger.is_some() || self.broken("ledger");
         let gateways: BTreeMap<String, Arc<GatewayConfig>> = raw
             .gateways
@@ -99,7 +101,20 @@ impl Reader<'_> {
             head: self.unit("admission.head".into(), raw.admission.head, defaults::HEAD, units::size),
         };
         let otlp = self.otlp(raw.telemetry);
-        let accounts = self.accounts(raw.accounts, has_ledger);
+        let accounts = self.accounts(raw.accounts, has_ledger, &gateways);
+        if let Some(gateway) = &accounts.collect {
+            if let Some(at) = indices.iter().zip(&routes).find(|(_, route)| route.name == FEES) {
+                self.problem(
+                    format!("routes[{}].name", at.0),
+                    "is the name of what accounts.collect makes",
+                );
+            }
+            routes.push(Arc::new(self.fees(gateway)));
+        }
+        if let Some(ledger) = &mut ledger {
+            let charges = routes.iter().any(|route| route.failover.mode != Mode::Off);
+            ledger.strict = strict.unwrap_or(charges);
+        }
         for (at, route) in indices.iter().zip(&routes).filter(|_| accounts.api) {
             let prefix = route.path_prefix.as_str();
             let inside = prefix
@@ -131,7 +146,12 @@ impl Reader<'_> {
         }
     }
 
-    fn accounts(&mut self, accounts: raw::Accounts, ledger: bool) -> Accounts {
+    fn accounts(
+        &mut self,
+        accounts: raw::Accounts,
+        ledger: bool,
+        gateways: &BTreeMap<String, Arc<GatewayConfig>>,
+    ) -> Accounts {
         if accounts.api == Some(true) && !ledger {
             self.hinted(
                 "accounts.api",
@@ -162,7 +182,33 @@ impl Reader<'_> {
             hosts: accounts.hosts,
             dashboard: dashboard.trim_end_matches('/').to_owned(),
             fee: Fee { millionths: fee },
+            collect: accounts
+                .collect
+                .and_then(|collect| self.collecting(collect.gateway, ledger, gateways)),
         }
+    }
+
+    /// The gateway at which fees are collected, when they can be.
+    fn collecting(
+        &mut self,
+        name: String,
+        ledger: bool,
+        gateways: &BTreeMap<String, Arc<GatewayConfig>>,
+    ) -> Option<String> {
+        const HERE: &str = "accounts.collect.gateway";
+        match gateways.get(&name) {
+            _ if !ledger => self.problem(HERE, "statements stand in the ledger, and there is none"),
+            None if self.broken("gateways") => {}
+            None => {
+                let there = gateways.keys().cloned().collect::<Vec<_>>().join(", ");
+                self.hinted(HERE, "is not a gateway", format!("there are {there}"));
+            }
+            Some(gateway) if gateway.credentials.is_empty() => {
+                self.problem(HERE, "has no credentials, with which Sentinel would charge there");
+            }
+            Some(_) => return Some(name),
+        }
+        None
     }
 
     fn otlp(&mut self, telemetry: raw::Telemetry) -> Option<Otlp> {
@@ -210,8 +256,12 @@ impl Reader<'_> {
         } else if let Some(directory) = directory
             && !directory.is_dir()
         {
-            let hint = "make it, owned by the user that Sentinel runs as";
-            self.hinted("ledger.sqlite", "its directory is not there", hint);
+            // One level is made at the start; more that is missing is a mistyped path.
+            let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+            if directory.exists() || !above.unwrap_or(Path::new(".")).is_dir() {
+                let hint = "make it, owned by the user that Sentinel runs as";
+                self.hinted("ledger.sqlite", "its directory is not there", hint);
+            }
         }
         let key_file = ledger
             .key_file
@@ -229,7 +279,7 @@ impl Reader<'_> {
         Ledger {
             sqlite,
             key_file,
-            strict: ledger.strict.unwrap_or(defaults::LEDGER_STRICT),
+            strict: true,
             keep_answers,
             keep_payments,
         }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use super::Reader;
 use crate::config::files::Part;
 use crate::config::model::{
-    Breaker, Dialect, Failover, GatewayConfig, Hedge, Identity, Limits, Listen, Listeners, Mode, Retry, Route, Timeouts,
+    Breaker, Dialect, Failover, GatewayConfig, Hedge, Identity, Limits, Listen, Listeners, Mode, Purpose, Retry, Route,
+    Timeouts,
 };
+use crate::config::model::{FEES, OPERATOR};
 use crate::config::{defaults, nearest, raw, units};
 
 /// What a route may refer to.
@@ -138,8 +140,10 @@ impl Reader<'_> {
             path_prefix: prefix,
             host: route.host,
             dialect: route.dialect,
+            purpose: Purpose::Applications,
             gateways: route.gateways,
             tenant: route.tenant,
+            lend_credentials: route.lend_credentials,
             failover,
             breaker: self.breaker(&at("breaker"), route.breaker),
             retry: Retry {
@@ -266,6 +270,10 @@ impl Reader<'_> {
                 }
             }
         }
+        self.tuned(&at, typed, mode)
+    }
+
+    fn tuned(&mut self, at: &dyn Fn(&str) -> String, typed: raw::Failover, mode: Mode) -> Failover {
         let deadline = self.duration(&at("deadline"), typed.deadline, defaults::FAILOVER_DEADLINE);
         let attempt_timeout = self.duration(&at("attempt_timeout"), typed.attempt_timeout, defaults::ATTEMPT_TIMEOUT);
         if attempt_timeout.is_zero() || attempt_timeout > deadline {
@@ -296,6 +304,48 @@ impl Reader<'_> {
             }),
             undelivered: typed.undelivered.unwrap_or(defaults::UNDELIVERED),
             manual_after: self.duration(&at("manual_after"), typed.manual_after, defaults::MANUAL_AFTER),
+        }
+    }
+
+    /// The route by which fees are collected: every setting is a default, and the payment core asks, fences and waits there
+    /// as anywhere else.
+    pub(super) fn fees(&mut self, gateway: &str) -> Route {
+        let at = |field: &str| format!("accounts.collect.{field}");
+        Route {
+            name: FEES.to_owned(),
+            listen: Vec::new(),
+            path_prefix: String::new(),
+            host: None,
+            // What Sentinel itself says to its engine.
+            dialect: Dialect::Stripe,
+            purpose: Purpose::Fees,
+            gateways: vec![gateway.to_owned()],
+            tenant: Some(OPERATOR.to_owned()),
+            lend_credentials: false,
+            failover: self.tuned(&at, raw::Failover::default(), defaults::MODE),
+            breaker: self.breaker("accounts.collect", raw::Breaker::default()),
+            retry: Retry {
+                budget: defaults::RETRY_BUDGET,
+                min_per_second: defaults::RETRY_MIN_PER_SECOND,
+                max: defaults::RETRY_MAX,
+            },
+            hedge: Hedge {
+                quantile: defaults::HEDGE_QUANTILE,
+                max_extra: defaults::HEDGE_MAX_EXTRA,
+                min_delay: defaults::HEDGE_MIN_DELAY,
+            },
+            limits: Limits {
+                in_flight: defaults::IN_FLIGHT,
+                queue: defaults::QUEUE,
+                queue_timeout: defaults::QUEUE_TIMEOUT,
+                adaptive: defaults::ADAPTIVE,
+                body: defaults::BODY,
+            },
+            timeouts: Timeouts {
+                response_header: defaults::RESPONSE_HEADER,
+                body_idle: defaults::BODY_IDLE,
+                total: defaults::TOTAL,
+            },
         }
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::model::{Mode, Secret};
+use crate::config::model::{FEES, Mode, Secret};
 
 const GOOD: &str = "listeners: { admin: 127.0.0.1:9901 }
 gateways:
@@ -264,6 +264,48 @@ fn several_gateways_fail_over_with_careful_defaults_and_one_gateway_does_not() {
 }
 
 #[test]
+fn a_disk_that_forgets_is_refused_where_a_payment_rests_on_it() {
+    let strict = |text: &str| parse(Path::new("s.yaml"), text).unwrap().ledger.unwrap().strict;
+    let forwarding = GOOD.to_owned() + "ledger: { sqlite: ledger.db }\n";
+    assert!(strict(&failing_over()) && !strict(&forwarding));
+    let said = |text: String, word: &str| text.replace("ledger.db }", &format!("ledger.db, strict: {word} }}"));
+    assert!(!strict(&said(failing_over(), "false")) && strict(&said(forwarding, "true")));
+    let collecting =
+        failing_over().replace("[stripe, adyen]", "[stripe]") + "accounts: { collect: { gateway: adyen } }\n";
+    assert!(strict(&collecting));
+}
+
+#[test]
+fn fees_are_collected_by_a_route_of_their_own_that_no_listener_leads_to() {
+    let text = failing_over() + "accounts: { collect: { gateway: adyen } }\n";
+    let config = parse(Path::new("s.yaml"), &text).unwrap();
+    let fees = config.routes.last().unwrap();
+    assert_eq!(
+        (fees.name.as_str(), fees.gateways.as_slice()),
+        (FEES, ["adyen".to_owned()].as_slice())
+    );
+    assert!(fees.listen.is_empty() && fees.path_prefix.is_empty());
+    assert_eq!(config.data_listeners().len(), 1);
+    for (from, to, wanted) in [
+        ("gateway: adyen }", "gateway: adien }", "is not a gateway"),
+        (
+            "name: checkout",
+            "name: fees",
+            "is the name of what accounts.collect makes",
+        ),
+        ("ledger: { sqlite: ledger.db }", "", "statements stand in the ledger"),
+        (
+            ", credentials: { api_key: key, merchant_account: Acme }",
+            "",
+            "has no credentials, with which Sentinel would charge there",
+        ),
+    ] {
+        let found = problems(&text.replace(from, to));
+        assert!(found.iter().any(|found| found.contains(wanted)), "{wanted}\n{found:#?}");
+    }
+}
+
+#[test]
 fn failover_without_what_makes_it_safe_is_refused() {
     for (from, to, wanted) in [
         ("ledger: { sqlite: ledger.db }", "", "failover needs a ledger"),
@@ -313,7 +355,7 @@ fn failover_without_what_makes_it_safe_is_refused() {
         ("capture: manual", "pins: [sha256/x]", "is not a pin"),
         (
             "sqlite: ledger.db",
-            "sqlite: /absent/ledger.db",
+            "sqlite: /absent/deeper/ledger.db",
             "its directory is not there",
         ),
         (

@@ -3,6 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The name of the route by which fees are collected.
+pub const FEES: &str = "fees";
+/// Whose books the collected fees are in: no tenant has such a name.
+pub const OPERATOR: &str = "operator";
+
 /// How tenants are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accounts {
@@ -16,6 +21,8 @@ pub struct Accounts {
     pub dashboard: String,
     /// What is charged for recovered revenue.
     pub fee: Fee,
+    /// The gateway at which fees are collected: the operator's own account. `None` where that is nobody's business here.
+    pub collect: Option<String>,
 }
 
 /// Who may register.

@@ -19,10 +19,14 @@ pub struct Route {
     pub host: Option<String>,
     /// The API that the application speaks here.
     pub dialect: Dialect,
+    /// Whose payments it takes.
+    pub purpose: Purpose,
     /// Gateways by configured name; the first is primary.
     pub gateways: Vec<String>,
     /// The tenant that its traffic belongs to, whoever sends it; `None` for `local`, or whose Sentinel key comes.
     pub tenant: Option<String>,
+    /// Whether tenants without credentials of their own pay with the configuration's. Never with a test key.
+    pub lend_credentials: bool,
     /// Failover.
     pub failover: Failover,
     /// Circuit breaker.
@@ -35,6 +39,15 @@ pub struct Route {
     pub limits: Limits,
     /// Timeouts.
     pub timeouts: Timeouts,
+}
+
+/// Whose payments a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Applications'.
+    Applications,
+    /// Sentinel's own, by which the operator collects fees: no listener leads to it, and one gateway is enough.
+    Fees,
 }
 
 impl Route {

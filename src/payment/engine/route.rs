@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::super::core::Wire as Trust;
 use super::tenants::LOCAL;
-use crate::config::model::{self, Credentials, Failover, GatewayConfig, Mode};
+use crate::account::Caller;
+use crate::config::model::{self, Credentials, Failover, GatewayConfig, Mode, Purpose};
 use crate::gateway::{self, Account, Capabilities, Gateway};
 use crate::resilience::Faults;
 use crate::resilience::breaker::{Breaker, Transition};
@@ -64,7 +65,9 @@ impl std::fmt::Debug for At {
 impl Route {
     /// The payment side of a route; `None` where failover is off, where no second gateway is, or where Sentinel does not
     /// translate the dialect. Such a route is forwarded, and costs nothing here. Gateways whose dialect Sentinel does not
-    /// write are left out.
+    /// write are left out. Sentinel's own
+    /// fees are taken at the one gateway that there is: it understands no request of an application, and is told what the
+    /// payment means.
     pub fn new(
         config: &Arc<model::Route>,
         gateways: impl IntoIterator<Item = (Arc<GatewayConfig>, Arc<Breaker>)>,
@@ -75,6 +78,7 @@ impl Route {
             return None;
         }
         let dialect = gateway::for_dialect(config.dialect)?;
+        let applications = config.purpose == Purpose::Applications;
         let tenant: Arc<str> = config.tenant.as_deref().unwrap_or(LOCAL).into();
         let gateways: Vec<At> = gateways
             .into_iter()
@@ -82,7 +86,7 @@ impl Route {
             .filter_map(|(index, (gateway, breaker))| {
                 Some(At {
                     gateway: gateway::at(&gateway)?,
-                    native: index == 0 && gateway.dialect == config.dialect,
+                    native: applications && index == 0 && gateway.dialect == config.dialect,
                     metrics: metrics.gateway(&gateway.name),
                     tenant: Arc::clone(&tenant),
                     credentials: gateway.credentials.clone(),
@@ -93,7 +97,7 @@ impl Route {
                 })
             })
             .collect();
-        if gateways.len() < 2 {
+        if gateways.is_empty() || (applications && gateways.len() < 2) {
             return None;
         }
         Some(Arc::new(Self {
@@ -138,6 +142,11 @@ impl Route {
     /// Whose payments it takes, as the ledger names them.
     pub fn tenant(&self) -> &str {
         &self.tenant
+    }
+
+    /// Whether the owner of these books may pay with the configuration's credentials.
+    pub(super) fn lends_to(&self, books: &str) -> bool {
+        self.config.lend_credentials && !Caller::is_staging(books)
     }
 
     /// Its name.

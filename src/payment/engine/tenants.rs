@@ -3,7 +3,8 @@
 //! A tenant's payments are planned, sent, recovered and found again by a [`Route`] of the tenant's own: the configured
 //! one with the tenant's credentials in the place of the configuration's, under the tenant's name in the ledger. Where a
 //! tenant has stored none for a gateway there are none: nobody's payment is ever sent with somebody else's. The one
-//! exception is a route that the configuration binds to a tenant: its gateways' credentials are that tenant's, too.
+//! exception is a route that the configuration binds to a tenant, or lends to all: its gateways' credentials are then
+//! theirs, too.
 //!
 //! Loaded once and kept until the tenant changes something, or the configuration does.
 
@@ -133,8 +134,8 @@ impl Engine {
             LOCAL => Arc::default(),
             books => self.party(books).await?,
         };
-        // What the configuration has belongs to whoever it is configured for.
-        let configuration_is_theirs = books == LOCAL || books == configured.tenant();
+        // What the configuration has belongs to whoever it is configured for, or is lent.
+        let configuration_is_theirs = books == LOCAL || books == configured.tenant() || configured.lends_to(books);
         let made = configured.for_tenant(books, |at| match party.credentials(&at.config.name) {
             Some(theirs) => theirs.clone(),
             None if configuration_is_theirs => at.config.credentials.clone(),

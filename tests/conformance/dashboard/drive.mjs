@@ -225,6 +225,18 @@ try {
     await page.waitForURL(stage.base + "/account");
     assert.equal(await page.getByLabel("Primary: your fastest or cheapest").inputValue(), "stripe");
     await look("account", "/account");
+    // What it pays fees with: a token, never a card, and never shown again.
+    await page.goto(stage.base + "/billing");
+    const number = "4242" + "4242".repeat(3);
+    await page.getByLabel("Token at stripe").fill(number);
+    await page.getByRole("button", { name: "Store it" }).click();
+    assert.match(await page.locator("main").textContent(), /looks like a card number/);
+    await page.goto(stage.base + "/billing");
+    await page.getByLabel("Token at stripe").fill("pm_card_visa");
+    await page.getByRole("button", { name: "Store it" }).click();
+    await page.getByText("stored", { exact: true }).waitFor();
+    assert.ok(!(await page.content()).includes("pm_card_visa"), "it is not shown again");
+    await look("billing-tenant");
   });
 } finally {
   await browser.close();

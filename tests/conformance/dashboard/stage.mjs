@@ -43,7 +43,7 @@ export async function open(sentinel) {
   start(["sandbox", "--control", `${control}`, "-g", `stripe=${atStripe}`, "-g", `adyen=${atAdyen}`], "sandbox");
   const config = `listeners: { shared: 127.0.0.1:${shared}, admin: 127.0.0.1:${admin}, dashboard: 127.0.0.1:${dashboard} }
 ledger: { sqlite: ${dir}/ledger.db, strict: false }
-accounts: { dashboard: "http://127.0.0.1:${dashboard}" }
+accounts: { dashboard: "http://127.0.0.1:${dashboard}", collect: { gateway: stripe } }
 gateways:
   stripe: { dialect: stripe, endpoint: http://127.0.0.1:${atStripe}, allow_private: true, credentials: { secret_key: sk_test_sandbox } }
   adyen: { dialect: adyen, endpoint: http://127.0.0.1:${atAdyen}, allow_private: true, capture: automatic, credentials: { api_key: sandbox, merchant_account: AcmeECOM } }
