@@ -10,12 +10,13 @@ use maud::{Markup, html};
 use tokio::time::Instant;
 
 use super::plot;
-use super::session::Viewer;
+use super::session::{Viewer, Who};
 use super::view::{self, Page, csrf};
 use super::{Csrf, Dashboard, Failed};
 use crate::analytics::gateways::Compared;
 use crate::analytics::period::Period;
 use crate::app::control::BreakerCommand;
+use crate::config::model::{Purpose, Route};
 
 /// `GET /gateways`
 pub(super) async fn page(State(dashboard): State<Arc<Dashboard>>, viewer: Viewer) -> Result<Response, Failed> {
@@ -70,12 +71,11 @@ fn breakers(dashboard: &Dashboard, viewer: &Viewer) -> Markup {
                     th scope="col" { "Route" }
                     th scope="col" { "Gateway" }
                     th scope="col" { "State" }
-                    th scope="col" { "In the window" }
-                    @if viewer.operates() { th scope="col" { "Force" } }
+                    @if viewer.operates() { th scope="col" { "In the window" } th scope="col" { "Force" } }
                 }
             }
             tbody {
-                @for route in &runtime.routes {
+                @for route in runtime.routes.iter().filter(|route| concerns(viewer, &route.config)) {
                     @for gateway in &route.config.gateways {
                         @if let Some(breaker) = route.protection.breaker(gateway) {
                             @let seen = breaker.snapshot(now);
@@ -89,11 +89,12 @@ fn breakers(dashboard: &Dashboard, viewer: &Viewer) -> Markup {
                                     " " small { "for " (view::long(i64::try_from(seen.since_ms).unwrap_or(i64::MAX))) }
                                     @if let Some(note) = &seen.note { br; small { (note) } }
                                 }
-                                td data-label="In the window" {
-                                    (seen.calls) " calls, " (seen.failures) " failed"
-                                    @if seen.consecutive > 0 { br; small { (seen.consecutive) " failures in a row" } }
-                                }
                                 @if viewer.operates() {
+                                    // Of all who use the route together.
+                                    td data-label="In the window" {
+                                        (seen.calls) " calls, " (seen.failures) " failed"
+                                        @if seen.consecutive > 0 { br; small { (seen.consecutive) " failures in a row" } }
+                                    }
                                     td data-label="Force" {
                                         form.actions method="post" action={"/gateways/" (name) "/" (gateway)} {
                                             (csrf(viewer))
@@ -111,6 +112,16 @@ fn breakers(dashboard: &Dashboard, viewer: &Viewer) -> Markup {
         }
         @if viewer.operates() {
             p.hint { "An open breaker sends a gateway nothing: payments go to the next gateway of their route at once. \"Automatic\" forgets what was forced and seen." }
+        }
+    }
+}
+
+/// Whether somebody's payments may go by a route: an operator sees all, a tenant those that are not another's.
+pub(super) fn concerns(viewer: &Viewer, route: &Route) -> bool {
+    match &viewer.who {
+        Who::Operator => true,
+        Who::Tenant { id, .. } => {
+            route.purpose == Purpose::Applications && route.tenant.as_ref().is_none_or(|owner| owner == id)
         }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::session::Viewer;
 use super::view::{self, Page};
-use super::{Dashboard, Failed, doubt, overview};
+use super::{Dashboard, Failed, doubt, gateways, overview};
 use crate::admin::api::figures::file;
 use crate::analytics::Analytics;
 use crate::analytics::export::Format;
@@ -160,7 +160,7 @@ pub(super) async fn list(
                 a href=(asked.address("/payments", "format", "ndjson")) download="payments.ndjson" { "NDJSON" }
             }
         }
-        (search(&dashboard, &asked))
+        (search(&dashboard, &viewer, &asked))
         @if let Some(wrong) = wrong { p.wrong role="alert" { (wrong) " The other filters were left out, too." } }
         div #payments { (table(&rows, &viewer, &asked, searched)) }
         @if let Some(next) = next {
@@ -207,8 +207,11 @@ fn table(rows: &[Listed], viewer: &Viewer, asked: &Asked, searched: bool) -> Mar
     }
 }
 
-fn search(dashboard: &Dashboard, asked: &Asked) -> Markup {
+fn search(dashboard: &Dashboard, viewer: &Viewer, asked: &Asked) -> Markup {
     let runtime = dashboard.control.runtime();
+    let routes = runtime.config.routes.iter();
+    let routes = routes.filter(|route| gateways::concerns(viewer, route));
+    let routes = routes.map(|route| route.name.clone()).collect();
     let kinds = [
         ("", "All payments"),
         ("failovers", "Failed at their first gateway"),
@@ -252,7 +255,7 @@ fn search(dashboard: &Dashboard, asked: &Asked) -> Markup {
             } }
             div { label for="outcome" { "Outcome" } (choice("outcome", &asked.outcome, "Any", outcomes)) }
             div { label for="gateway" { "Gateway" } (choice("gateway", &asked.gateway, "Any", runtime.config.gateways.keys().cloned().collect())) }
-            div { label for="route" { "Route" } (choice("route", &asked.route, "Any", runtime.config.routes.iter().map(|route| route.name.clone()).collect())) }
+            div { label for="route" { "Route" } (choice("route", &asked.route, "Any", routes)) }
             div { label for="currency" { "Currency" } input id="currency" name="currency" value=(asked.currency) size="4" maxlength="3" placeholder="Any" autocomplete="off"; }
             div.go { button.quiet type="submit" { "Filter" } }
         }

@@ -27,6 +27,7 @@ routes:
     gateways: [stripe, adyen]
     failover: {{ require_certificate: false, attempt_timeout: 1500ms, deadline: 4s }}
     breaker: {{ consecutive: 1000, min_calls: 10000 }}
+  - {{ name: canary-route, path_prefix: /bound, dialect: stripe, gateways: [stripe], tenant: tn_aaaaaaaaaaaaaaaaaaaa }}
 ",
         free_port()
     );
