@@ -75,6 +75,9 @@ const KEY_LIFE: i64 = 86_400;
 /// Objects changed places between charges and intents in this version.
 const LATEST_CHARGE: &str = "2022-11-15";
 
+/// In this version the list of types that an intent takes got another name.
+const ALLOWED_TYPES: &str = "2026-09-30";
+
 type Outcome = Result<Value, Failure>;
 
 /// What is known of an idempotency key.
@@ -288,6 +291,16 @@ impl Stripe {
                 "Stripe-Version",
                 &format!("Invalid Stripe API version: {version}"),
             ));
+        }
+        // Of a request that names no version only the account knows which name it means.
+        if request.path.starts_with("/v1/payment_intents")
+            && let Some(named) = request.header("stripe-version")
+        {
+            let (old, new) = ("payment_method_types", "allowed_payment_method_types");
+            let stale = if named < ALLOWED_TYPES { new } else { old };
+            if params.has(stale) {
+                return Err(Failure::unknown(stale));
+            }
         }
         Ok(Call {
             now,

@@ -117,7 +117,8 @@ impl Stripe {
             self.customer(customer)?;
         }
         let confirm = params.flag("confirm")?;
-        let types = params.list("payment_method_types");
+        let mut types = params.list("payment_method_types");
+        types.extend(params.list("allowed_payment_method_types"));
         if let Some(other) = types.iter().find(|kind| !matches!(kind.as_str(), "card" | "link")) {
             let message = format!("The payment method type \"{other}\" is invalid.");
             return Err(Failure::invalid("payment_method_types", &message));

@@ -649,6 +649,19 @@ fn wrong_requests_are_refused_in_stripes_words() {
 }
 
 #[test]
+fn the_list_of_types_has_one_name_in_each_version() {
+    let mut bench = Bench::new();
+    let renamed = SALE.replace("payment_method_types[]", "allowed_payment_method_types[]");
+    for (version, old, new) in [("2025-09-30.clover", 200, 400), ("2026-10-28.endive", 400, 200)] {
+        bench.version = Some(version);
+        for (body, status) in [(SALE, old), (renamed.as_str(), new)] {
+            let answer = bench.post("/v1/payment_intents", None, body);
+            assert_eq!(answer.status, status, "{version} {body}");
+        }
+    }
+}
+
+#[test]
 fn versions_have_their_shapes() {
     let mut bench = Bench::new();
     bench.version = Some("2020-08-27");

@@ -16,7 +16,7 @@ async function pay(name, capture = "automatic", method = "pm_card_visa", tokens 
   const paid = await stripe.paymentIntents.create(
     {
       amount: 2000, currency: "usd", payment_method: method, confirm: true, capture_method: capture,
-      payment_method_types: ["card"], metadata: { order_id: `${prefix}-${name}`, ...tokens },
+      allowed_payment_method_types: ["card"], metadata: { order_id: `${prefix}-${name}`, ...tokens },
     },
     key(name),
   );
@@ -32,7 +32,7 @@ const operations = {
     return { captured: 2000 };
   },
   "create only": async () => {
-    const params = { amount: 2000, currency: "usd", payment_method_types: ["card"], metadata: { order_id: `${prefix}-create only` } };
+    const params = { amount: 2000, currency: "usd", allowed_payment_method_types: ["card"], metadata: { order_id: `${prefix}-create only` } };
     assert.equal((await stripe.paymentIntents.create(params, key("create only"))).status, "requires_payment_method");
     return {};
   },

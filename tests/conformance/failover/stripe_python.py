@@ -18,7 +18,7 @@ def key(name):
 def pay(name, capture="automatic", method="pm_card_visa", tokens=GOOD):
     paid = v1.payment_intents.create({
         "amount": 2000, "currency": "usd", "payment_method": method, "confirm": True, "capture_method": capture,
-        "payment_method_types": ["card"], "metadata": {"order_id": f"{prefix}-{name}", **tokens}}, key(name))
+        "allowed_payment_method_types": ["card"], "metadata": {"order_id": f"{prefix}-{name}", **tokens}}, key(name))
     assert paid.id.startswith("pi_") and paid.amount == 2000 and paid.metadata["order_id"] == f"{prefix}-{name}", paid
     assert paid.status == ("succeeded" if capture == "automatic" else "requires_capture"), paid.status
     return paid
@@ -30,7 +30,7 @@ def create():
 
 
 def create_only():
-    made = v1.payment_intents.create({"amount": 2000, "currency": "usd", "payment_method_types": ["card"],
+    made = v1.payment_intents.create({"amount": 2000, "currency": "usd", "allowed_payment_method_types": ["card"],
                                       "metadata": {"order_id": f"{prefix}-create only"}}, key("create only"))
     assert made.status == "requires_payment_method", made.status
     return {}

@@ -19,7 +19,7 @@ const pay = (name, { method = "pm_card_visa", capture = "automatic", ...more } =
   stripe.paymentIntents.create(
     {
       amount: 2000, currency: "usd", payment_method: method, confirm: true, capture_method: capture,
-      payment_method_types: ["card"], metadata: { order_id: `${prefix}-${name}` }, ...more,
+      allowed_payment_method_types: ["card"], metadata: { order_id: `${prefix}-${name}` }, ...more,
     },
     key(name),
   );
@@ -69,7 +69,7 @@ await refused(stripe.paymentIntents.capture(toVoid.id, {}, key("c2")), "StripeIn
 told("void", { held: 0 });
 
 const later = await stripe.paymentIntents.create(
-  { amount: 2000, currency: "usd", payment_method_types: ["card"], metadata: { order_id: `${prefix}-confirm` } }, key("later"));
+  { amount: 2000, currency: "usd", allowed_payment_method_types: ["card"], metadata: { order_id: `${prefix}-confirm` } }, key("later"));
 await refused(stripe.paymentIntents.confirm(later.id, { payment_method: "pm_card_visa_chargeDeclined" }, key("confirm-1")), "StripeCardError", { code: "card_declined", decline_code: "generic_decline" });
 assert.equal((await stripe.paymentIntents.confirm(later.id, { payment_method: "pm_card_mastercard" }, key("confirm-2"))).status, "succeeded");
 told("confirm", { captured: 2000 });

@@ -32,7 +32,7 @@ def key(name):
 def pay(name, method="pm_card_visa", capture="automatic", **more):
     return v1.payment_intents.create({
         "amount": 2000, "currency": "usd", "payment_method": method, "confirm": True, "capture_method": capture,
-        "payment_method_types": ["card"], "metadata": {"order_id": f"{prefix}-{name}"}, **more}, key(name))
+        "allowed_payment_method_types": ["card"], "metadata": {"order_id": f"{prefix}-{name}"}, **more}, key(name))
 
 
 def refused(kind, call, **fields):
@@ -80,7 +80,7 @@ assert voided.status == "canceled" and voided.cancellation_reason == "duplicate"
 refused(stripe.InvalidRequestError, lambda: v1.payment_intents.capture(voided.id, {}, key("c2")), code="payment_intent_unexpected_state")
 told("void", held=0)
 
-later = v1.payment_intents.create({"amount": 2000, "currency": "usd", "payment_method_types": ["card"],
+later = v1.payment_intents.create({"amount": 2000, "currency": "usd", "allowed_payment_method_types": ["card"],
                                    "metadata": {"order_id": f"{prefix}-confirm"}}, key("later"))
 assert later.status == "requires_payment_method", later
 error = refused(stripe.CardError, lambda: v1.payment_intents.confirm(
