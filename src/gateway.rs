@@ -317,6 +317,12 @@ pub trait Gateway: Send + Sync {
         None
     }
 
+    /// Whether an application may create the payment's object first, by a request that moves nothing, and confirm it by
+    /// another one from its server.
+    fn creates_first(&self) -> bool {
+        false
+    }
+
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the
     /// canonical request where there is one, so that amount, currency and reference can be compared: an answer for
     /// another amount or reference is a conflict, never a success. `reference` is [`Account::reference`] where the

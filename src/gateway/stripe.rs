@@ -86,6 +86,10 @@ impl Gateway for Stripe {
         }
     }
 
+    fn creates_first(&self) -> bool {
+        true
+    }
+
     fn api_version(&self) -> &'static str {
         API_VERSION
     }

@@ -11,7 +11,7 @@
 //! | rule | how |
 //! |---|---|
 //! | D1 | `IntentOpened` and `AttemptPlanned` stand in the `Persist` before the `Send` |
-//! | D2 | `FailoverLicensed` stands before the `AttemptPlanned` at another gateway, in the same `Persist` |
+//! | D2 | `FailoverLicensed` or `Reopened` stands before the `AttemptPlanned` at another gateway, in the same `Persist` |
 //! | D3 | `Winner` stands before the `AttemptPlanned` of its capture |
 //! | D4 | `ObligationOpened` stands in the same `Persist` as the decision that creates it |
 //! | D5 | `Failed`, and by default success, is sealed before the `Answer` |
@@ -43,7 +43,8 @@
 //!
 //! # Which events the shell must deliver
 //!
-//! `Open` or `Retry` for each request of the application that is not coalesced with one in this process; `Deadline` and
+//! `Open` or `Retry` for each request of the application that is not coalesced with one in this process, and whose sender
+//! still waits (a `Retry` may begin another round of what nobody executed: [`State::reopens`]); `Deadline` and
 //! `Disconnected` where they apply; `Hedge` after the hedge delay of a `gated` payment; `Recovered` whenever a payment is
 //! loaded from the ledger by somebody who does not already hold it, after its lease was taken; `Expired` when a
 //! [`Phase::Licensed`] payment is older than the application may ask again; `Aged` when one is older than the route lets a
@@ -67,6 +68,7 @@ pub mod lattice;
 pub mod plan;
 pub mod record;
 pub mod resolution;
+mod round;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,7 @@ mod follow_up;
 mod guard;
 mod instruments;
 mod loading;
+mod minted;
 mod notices;
 mod opening;
 mod persist;

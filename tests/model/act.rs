@@ -2,11 +2,11 @@
 
 use sentinel::gateway::outcome::Outcome;
 use sentinel::gateway::{FenceStrength, Leg};
-use sentinel::payment::core::{Key, Phase, Record, Send, Verdict};
+use sentinel::payment::core::{Decision, Intent, Key, Phase, Record, Resolution, Send, Verdict};
 
-use super::gateway::{Answer, How, KeyId, Life, Message};
+use super::gateway::{Answer, How, KeyId, Life, Message, Object};
 use super::oracle;
-use super::scenario::{Scenario, Twist};
+use super::scenario::{Scenario, Twist, WHOLE};
 use super::shell::Shell;
 use super::walked::Walked;
 use super::world::{Act, Direct, Ev, Held, Leaves, Move, OUTSIDER, Queue, Reply, Said, Told, World};
@@ -49,6 +49,7 @@ pub fn enabled(shell: &Shell<'_>, world: &World) -> Vec<Act> {
                     acts.push(Act::Take(r));
                 }
                 webhooks(world, r, held, &mut acts);
+                persons(world, r, held, scenario, &mut acts);
             }
             acts.extend(replica.open.iter().map(|&n| Act::Timeout(r, n)));
         }
@@ -141,6 +142,36 @@ fn tell(world: &World, r: u8, held: &Held, acts: &mut Vec<Act>, scenario: &Scena
     }
 }
 
+/// What a person who has seen the gateways' books may say: the truth, and only once nothing is on its way any more.
+fn persons(world: &World, r: u8, held: &Held, scenario: &Scenario, acts: &mut Vec<Act>) {
+    let state = &held.state;
+    if world.budget.persons == 0 || !(state.parked || state.phase == Phase::Manual) {
+        return;
+    }
+    let moves = |message: &Message| !matches!(message.leg, Leg::Lookup | Leg::Fence);
+    let quiet = !world.net.iter().any(moves) && world.replicas.iter().all(|replica| replica.queue.is_none());
+    if !quiet && scenario.twist != Some(Twist::PersonGuesses) {
+        return;
+    }
+    let objects = || world.gateways.iter().flat_map(|gateway| &gateway.objects);
+    let live = || objects().filter(|object| matches!(object.life, Life::Held | Life::Taken));
+    let mut words = vec![Resolution::Continue];
+    // Nobody calls a payment failed that its customer can still complete, or that the gateway is yet to work on.
+    let open =
+        objects().any(|object| matches!(object.life, Life::Asked | Life::Declined(_)) || !object.later.is_empty());
+    // A sale has succeeded when the money was taken, not when it is held.
+    let done = |object: &Object| object.life == Life::Taken || scenario.intent == Intent::Authorize;
+    match (live().next(), live().count()) {
+        (None, _) if open => {}
+        (None, _) => words.push(Resolution::Failed),
+        (Some(only), 1) if only.n > 0 && !only.less && done(only) => words.push(Resolution::Succeeded { n: only.n }),
+        _ => {}
+    }
+    words.extend(live().map(|object| Resolution::Released { n: object.n }));
+    let taken = words.into_iter().filter(|word| state.objection(*word).is_none());
+    acts.extend(taken.map(|word| Act::Tell(r, Ev::Person(word))));
+}
+
 fn webhooks(world: &World, r: u8, held: &Held, acts: &mut Vec<Act>) {
     if world.budget.webhooks == 0 {
         return;
@@ -155,13 +186,13 @@ fn webhooks(world: &World, r: u8, held: &Held, acts: &mut Vec<Act>) {
 }
 
 /// What a webhook of a gateway says now.
-fn webhook(world: &World, held: &Held, g: u8, leg: Leg) -> Option<(u16, Outcome)> {
+fn webhook(world: &World, held: &Held, g: u8, leg: Leg) -> Option<(u16, Answer)> {
     let n = held.state.attribute(super::scenario::NAMES[usize::from(g)], leg)?;
     let object = world.gateways[usize::from(g)]
         .objects
         .iter()
         .rev()
-        .find(|object| object.life != Life::Tomb)?;
+        .find(|object| !object.hidden())?;
     let outcome = match (leg, held.state.attempt(n)?.key) {
         (Leg::Charge | Leg::Auth, _) => object.fact(),
         // It names the modification that it is about.
@@ -172,7 +203,12 @@ fn webhook(world: &World, held: &Held, g: u8, leg: Leg) -> Option<(u16, Outcome)
     let attempt = held.state.attempt(n)?;
     let known = attempt.known.join(outcome.into()) == attempt.known;
     let gone = attempt.released && matches!(outcome, Outcome::Authorised | Outcome::Fenced);
-    (!known && !gone).then_some((n, outcome))
+    let answer = Answer {
+        id: leg == held.state.plan.leg(),
+        less: object.less && matches!(leg, Leg::Charge | Leg::Auth),
+        ..outcome.into()
+    };
+    (!known && !gone).then_some((n, answer))
 }
 
 fn deliveries(scenario: &Scenario, world: &World, index: u8, message: &Message, acts: &mut Vec<Act>) {
@@ -183,7 +219,7 @@ fn deliveries(scenario: &Scenario, world: &World, index: u8, message: &Message, 
     } else {
         acts.push(Act::Deliver(index, How::Plain, false));
         let mut objects = world.gateways[g].objects.iter();
-        let known = objects.any(|object| object.done.contains(&message.key) || object.later.contains(&message.key));
+        let known = objects.any(|object| object.done.contains(&message.key) || object.waits(message.key));
         let moves = matches!(message.leg, Leg::Capture | Leg::Void | Leg::Refund) && !known;
         if moves && scenario.how.contains(&How::Busy) {
             acts.push(Act::Deliver(index, How::Busy, false));
@@ -253,8 +289,18 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
         }
         Act::Tell(r, ev) => {
             spend(&mut w, ev);
+            if ev == Ev::Retry {
+                // Whoever asks again wants it done, and takes back that he was told nobody did it.
+                w.told.retain(|told| *told != Told::NotExecuted);
+            }
+            if let Ev::Person(word) = ev {
+                walked.mark("a person resolved it");
+                if let Resolution::Released { n } = word {
+                    by_hand(&mut w, n);
+                }
+            }
             if let Ev::FollowUp(index) = ev {
-                w.ended |= matches!(shell.scenario.follow_ups[usize::from(index)], Leg::Void | Leg::Refund);
+                w.ended |= matches!(shell.scenario.follow_ups[usize::from(index)].0, Leg::Void | Leg::Refund);
                 // Whoever asks again takes back that he was told it did not happen.
                 let request = Some(format!("follow-up {index}"));
                 let held = w.replicas[usize::from(r)].held.as_ref();
@@ -270,14 +316,8 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
             w.budget.webhooks = w.budget.webhooks.saturating_sub(1);
             let held = w.replicas[usize::from(r)].held.clone();
             match held.and_then(|held| webhook(&w, &held, g, leg)) {
-                Some((n, outcome)) => {
-                    let ev = Ev::Webhook {
-                        n,
-                        answer: Answer {
-                            id: leg == shell.scenario.plan(0).leg(),
-                            ..outcome.into()
-                        },
-                    };
+                Some((n, answer)) => {
+                    let ev = Ev::Webhook { n, answer };
                     walked.mark("a webhook spoke");
                     deliver(shell, &mut w, r, ev)
                 }
@@ -297,12 +337,13 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
             let auth = shell.scenario.plan(0).leg() == Leg::Auth;
             let object = &mut w.gateways[usize::from(g)].objects[usize::from(o)];
             object.life = if auth { Life::Held } else { Life::Taken };
+            object.taken = if auth { 0 } else { WHOLE };
             object.foreign = true;
             walked.mark("the customer completed an object");
             None
         }
         Act::Work(g, o) => {
-            w.gateways[usize::from(g)].work(usize::from(o));
+            w.gateways[usize::from(g)].work(usize::from(o), &shell.scenario.facts[usize::from(g)]);
             None
         }
         Act::Clock => {
@@ -334,6 +375,7 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
                     key: KeyId::Application,
                     target: KeyId::Application,
                     by_id: false,
+                    tenths: WHOLE,
                     about: None,
                     sent: w.clock,
                 },
@@ -358,6 +400,20 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
     (w, broken)
 }
 
+/// A person voids or refunds an effect at its gateway.
+fn by_hand(w: &mut World, n: u16) {
+    for object in w.gateways.iter_mut().flat_map(|gateway| &mut gateway.objects) {
+        if object.n == n && matches!(object.life, Life::Held | Life::Taken) {
+            object.life = match object.life {
+                Life::Held => Life::Gone,
+                _ => Life::Back,
+            };
+            object.back = object.taken;
+            object.foreign = true;
+        }
+    }
+}
+
 fn spend(w: &mut World, ev: Ev) {
     let budget = &mut w.budget;
     match ev {
@@ -366,6 +422,7 @@ fn spend(w: &mut World, ev: Ev) {
         Ev::Hedge(_) => budget.hedges = budget.hedges.saturating_sub(1),
         Ev::FollowUp(_) => budget.follow_ups = budget.follow_ups.saturating_sub(1),
         Ev::Aged => budget.aged = budget.aged.saturating_sub(1),
+        Ev::Person(_) => budget.persons = budget.persons.saturating_sub(1),
         _ => {}
     }
 }
@@ -431,6 +488,14 @@ fn run(shell: &Shell<'_>, w: &mut World, r: u8, leaves: Leaves, walked: &mut Wal
             match verdict {
                 Verdict::Succeeded { n } => note(&mut w.told, Told::Taken(at(n)?)),
                 Verdict::Authorised { n } => note(&mut w.told, Told::Held(at(n)?)),
+                Verdict::Failed { .. } if held.state.reopens() => {
+                    // Whoever asked again while this answer was on its way hears of the newer one.
+                    if w.ledger.state.told == Some(verdict) {
+                        note(&mut w.told, Told::NotExecuted);
+                    } else {
+                        walked.mark("an answer was overtaken by another round");
+                    }
+                }
                 Verdict::Failed { .. } => note(&mut w.told, Told::Failed),
                 Verdict::ActionRequired { .. } => walked.mark("the customer was asked to act"),
                 Verdict::InDoubt { .. } => walked.mark("the application was told in doubt"),
@@ -488,7 +553,12 @@ fn persist(
         records.iter().for_each(|record| state.fold(record));
         Held::new(state)
     };
-    let broken = oracle::appended(shell, &w.ledger.state, records);
+    let reopened = |record: &Record| matches!(record, Record::Decision(Decision::Reopened { .. }));
+    if event == Ev::Retry && records.iter().any(reopened) {
+        walked.mark("another round of what nobody executed");
+        w.told.retain(|told| *told != Told::NotExecuted);
+    }
+    let broken = oracle::appended(shell, &w.ledger.state, records).or_else(|| oracle::late(event, &next.state));
     walked.appended(&w.ledger.state, &next.state, records, shell);
     let before = std::mem::replace(&mut w.ledger, next);
     if w.budget.losses > 0 {
@@ -547,6 +617,7 @@ fn dispatch(
                 key,
                 target,
                 by_id,
+                tenths: send.amount.map_or(0, |amount| (amount.units / 100) as u8),
                 about,
                 sent: decided,
             },

@@ -78,11 +78,74 @@ pub fn safe() -> Vec<Scenario> {
             s.budget.retries = 0;
             s.budget.disconnects = 1;
         }),
+        fence("fence, not executed and asked again", twice(Facts::TOMBSTONE)).with(|s| {
+            s.orders = FIXED;
+            s.how = &[How::Plain, How::Busy];
+            s.budget.retries = 3;
+        }),
+        fence(
+            "fence, refusals are kept under their key",
+            twice(Facts {
+                keeps_refusals: true,
+                ..Facts::CANCEL
+            }),
+        )
+        .with(|s| {
+            s.orders = FIXED;
+            s.how = &[How::Plain, How::Busy];
+            s.reused = true;
+            s.budget.retries = 2;
+            s.resolves = false;
+        }),
         fence("fence, refunds asked for twice", twice(Facts::TOMBSTONE)).with(|s| {
             s.how = PLAIN;
-            s.follow_ups = &[Leg::Refund, Leg::Refund];
+            s.follow_ups = &[(Leg::Refund, 0), (Leg::Refund, 0)];
             s.budget.follow_ups = 3;
             s.budget.retries = 0;
+        }),
+        fence(
+            "fence, refunded in parts",
+            twice(Facts {
+                unchecked: true,
+                ..Facts::TOMBSTONE
+            }),
+        )
+        .with(|s| {
+            s.orders = FIXED;
+            s.how = PLAIN;
+            s.follow_ups = &[(Leg::Refund, 6), (Leg::Refund, 5), (Leg::Refund, 4)];
+            s.budget.follow_ups = 4;
+            s.budget.retries = 0;
+        }),
+        fence(
+            "fence, hold, captured in parts, refunded",
+            twice(Facts {
+                unchecked: true,
+                ..Facts::CANCEL
+            }),
+        )
+        .with(|s| {
+            s.intent = Intent::Authorize;
+            s.orders = FIXED;
+            s.how = PLAIN;
+            s.follow_ups = &[(Leg::Capture, 6), (Leg::Capture, 5), (Leg::Refund, 7)];
+            s.budget.follow_ups = 4;
+            s.budget.retries = 0;
+        }),
+        fence("fence, a gateway takes less", twice(Facts::CANCEL)).with(|s| {
+            s.how = &[How::Plain, How::Less];
+            s.conflicts = true;
+            s.budget.persons = 1;
+        }),
+        fence("fence, F1, too old, a person resolves", twice(Facts::ASKED)).with(|s| {
+            s.how = PLAIN;
+            s.budget.aged = 1;
+            s.budget.persons = 2;
+        }),
+        gated("gated, F2, too old, a person resolves", twice(Facts::WEAK)).with(|s| {
+            s.how = PLAIN;
+            s.budget.aged = 1;
+            s.budget.persons = 1;
         }),
         gated("gated, F2", twice(Facts::WEAK)),
         gated("gated, F3 by key", twice(Facts::TOMBSTONE)),
@@ -92,7 +155,7 @@ pub fn safe() -> Vec<Scenario> {
         gated("gated, hold, captured and voided", twice(Facts::TOMBSTONE)).with(|s| {
             s.intent = Intent::Authorize;
             s.how = PLAIN;
-            s.follow_ups = &[Leg::Capture, Leg::Void];
+            s.follow_ups = &[(Leg::Capture, 0), (Leg::Void, 0)];
             s.budget.follow_ups = 2;
             s.budget.retries = 0;
         }),
@@ -307,6 +370,55 @@ pub fn unsafe_variants() -> Vec<Unsafe> {
             }),
         ),
         mutant(
+            "a refund in doubt counts for nothing",
+            "the next refund is measured against what is not known to be gone",
+            fence().with(twist(Twist::DoubtIsNothing)).with(|s| {
+                s.facts = twice(Facts {
+                    unchecked: true,
+                    ..Facts::TOMBSTONE
+                });
+                s.how = PLAIN;
+                s.follow_ups = &[(Leg::Refund, 6), (Leg::Refund, 5)];
+                s.budget = Budget {
+                    follow_ups: 2,
+                    ..Budget::default()
+                };
+            }),
+        ),
+        mutant(
+            "the amount in an answer is not read",
+            "a gateway took half of it, and the application is told that it was paid",
+            fence()
+                .with(twist(Twist::AmountUnread))
+                .with(|s| s.how = &[How::Plain, How::Less]),
+        ),
+        mutant(
+            "a person calls failed what is still on its way",
+            "the books are empty until the late original comes",
+            fence().with(twist(Twist::PersonGuesses)).with(|s| {
+                s.facts = twice(Facts::ASKED);
+                s.believed = [FenceStrength::F1; 2];
+                s.how = PLAIN;
+                s.budget.persons = 1;
+            }),
+        ),
+        mutant(
+            "another round while an attempt is unknown",
+            "the application asks again, and what was merely not heard of is tried anew",
+            fence().with(twist(Twist::ReopensInDoubt)).with(|s| {
+                s.facts = twice(Facts::ASKED);
+                s.believed = [FenceStrength::F1; 2];
+                s.how = PLAIN;
+            }),
+        ),
+        mutant(
+            "another round that nobody asked for",
+            "the application was told that nobody executed it, and may have gone elsewhere",
+            fence().with(twist(Twist::ReopensUnasked)).with(|s| {
+                s.budget.retries = 0;
+            }),
+        ),
+        mutant(
             "key window overstated",
             "a key replayed after the gateway forgot it is a new payment (D7)",
             fence().with(|s| {
@@ -347,8 +459,8 @@ pub fn storm(mode: Mode, facts: [Facts; 2], intent: Intent) -> Scenario {
         s.conflicts = facts.iter().any(|facts| facts.stays_open);
         s.resolves = false;
         s.follow_ups = match intent {
-            Intent::Sale => &[Leg::Refund, Leg::Refund],
-            Intent::Authorize => &[Leg::Capture, Leg::Void],
+            Intent::Sale => &[(Leg::Refund, 6), (Leg::Refund, 5), (Leg::Refund, 4)],
+            Intent::Authorize => &[(Leg::Capture, 7), (Leg::Refund, 5), (Leg::Void, 0)],
         };
         s.budget = Budget {
             kills: 5,
@@ -361,7 +473,8 @@ pub fn storm(mode: Mode, facts: [Facts; 2], intent: Intent) -> Scenario {
             expiries: 1,
             completions: 1,
             losses: 0,
-            aged: 0,
+            aged: 1,
+            persons: 2,
             webhooks: 6,
         };
     })

@@ -78,6 +78,7 @@ fn line(shell: &Shell<'_>, w: &World, act: Act) -> String {
                 How::Hard => "declines (hard)",
                 How::Busy => "is too busy for",
                 How::Ask => "asks the customer about",
+                How::Less => "executes half of",
                 How::Lie => "executes, and its edge claims to have refused,",
             };
             format!("{} {deed} the {}{copy}", NAMES[g], message(&m))
@@ -100,9 +101,18 @@ fn line(shell: &Shell<'_>, w: &World, act: Act) -> String {
             Ev::Timer(n) => format!("{}'s pause about attempt {n} is over", who(r)),
             Ev::Hedge(n) => format!("{} finds attempt {n} slow", who(r)),
             Ev::FollowUp(index) => {
-                let leg = shell.scenario.follow_ups[usize::from(index)];
-                format!("the application asks {} for follow-up {index} ({leg:?})", who(r))
+                let (leg, tenths) = shell.scenario.follow_ups[usize::from(index)];
+                let of = match tenths {
+                    0 => "all that is left".to_owned(),
+                    part => format!("{part}/10"),
+                };
+                format!(
+                    "the application asks {} for follow-up {index} ({leg:?} of {of})",
+                    who(r)
+                )
             }
+            Ev::Aged => format!("{} finds the payment too old for a machine", who(r)),
+            Ev::Person(word) => format!("a person says at {}: {word:?}", who(r)),
             Ev::Expired => format!("{} waits no longer for the application", who(r)),
             other => format!("{}: {other:?}", who(r)),
         },

@@ -5,6 +5,8 @@
 use sentinel::gateway::outcome::{DeclineClass, Outcome, Rejection};
 use sentinel::gateway::{FenceStrength, Leg};
 
+use super::scenario::WHOLE;
+
 /// Facts about a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
@@ -21,6 +23,10 @@ pub struct Facts {
     pub stays_open: bool,
     /// Whether an authorisation is captured at once, whatever was asked for.
     pub captures_at_once: bool,
+    /// Whether what it refused before execution is refused for ever under that key.
+    pub keeps_refusals: bool,
+    /// Whether it captures and refunds whatever it is asked to, however much that comes to.
+    pub unchecked: bool,
 }
 
 impl Facts {
@@ -32,6 +38,8 @@ impl Facts {
         later: false,
         stays_open: false,
         captures_at_once: false,
+        keeps_refusals: false,
+        unchecked: false,
     };
     /// Cancels for ever, whether or not the original has arrived; the shape of a two-step object API.
     pub const CANCEL: Self = Self {
@@ -85,6 +93,8 @@ pub struct Message {
     pub target: KeyId,
     /// Whether it names the object's id.
     pub by_id: bool,
+    /// How many tenths of the payment; 0 for all that is left.
+    pub tenths: u8,
     /// The modification asked about, if it is one.
     pub about: Option<(Leg, KeyId)>,
     /// The clock when it was sent.
@@ -104,6 +114,8 @@ pub enum How {
     Busy,
     /// The customer has to act.
     Ask,
+    /// Executes for half of what was asked for, and says so.
+    Less,
     /// Executes, and an intermediary says that it refused.
     Lie,
 }
@@ -113,6 +125,8 @@ pub enum How {
 pub enum Life {
     /// The key is claimed; nothing was executed and nothing will be.
     Tomb,
+    /// The key is kept with a refusal; nothing was executed.
+    Refused,
     /// Cancelled before it had an effect.
     Cancelled,
     /// Declined.
@@ -140,8 +154,14 @@ pub struct Object {
     pub life: Life,
     /// Modifications done.
     pub done: Vec<KeyId>,
-    /// Modifications accepted and not yet done.
-    pub later: Vec<KeyId>,
+    /// Modifications accepted and not yet done, and for how much.
+    pub later: Vec<(KeyId, u8)>,
+    /// Tenths of the payment that were taken.
+    pub taken: u8,
+    /// Tenths that were given back.
+    pub back: u8,
+    /// Whether it is for less than was asked for.
+    pub less: bool,
     /// The clock at its making.
     pub born: u8,
     /// Whether its key is forgotten.
@@ -151,11 +171,27 @@ pub struct Object {
 }
 
 impl Object {
+    fn new(key: KeyId, n: u16, life: Life, born: u8) -> Self {
+        Self {
+            key,
+            n,
+            life,
+            done: Vec::new(),
+            later: Vec::new(),
+            taken: if life == Life::Taken { WHOLE } else { 0 },
+            back: 0,
+            less: false,
+            born,
+            forgotten: false,
+            foreign: false,
+        }
+    }
+
     /// What anybody who looks learns.
     pub fn fact(&self) -> Outcome {
         match self.life {
             // A tombstone is not the payment: whoever looks for the payment finds nothing.
-            Life::Tomb => Outcome::Unknown,
+            Life::Tomb | Life::Refused => Outcome::Unknown,
             Life::Cancelled | Life::Gone => Outcome::Fenced,
             Life::Declined(class) => Outcome::Declined(class),
             Life::Asked => Outcome::ActionRequired,
@@ -164,15 +200,44 @@ impl Object {
         }
     }
 
-    fn modify(&mut self, key: KeyId) -> bool {
+    /// Whether there is only a key, and no payment that anybody could see.
+    pub fn hidden(&self) -> bool {
+        matches!(self.life, Life::Tomb | Life::Refused)
+    }
+
+    /// Whether a modification waits to be done.
+    pub fn waits(&self, key: KeyId) -> bool {
+        self.later.iter().any(|(known, _)| *known == key)
+    }
+
+    fn modify(&mut self, key: KeyId, tenths: u8, facts: &Facts) -> bool {
         let KeyId::Derived(leg, _) = key else { return false };
+        let left = self.taken.saturating_sub(self.back);
         let next = match (leg, self.life) {
             _ if self.done.contains(&key) => return true,
-            (Leg::Capture, Life::Held) => Life::Taken,
+            (Leg::Capture, Life::Held) => {
+                self.taken = if tenths == 0 { WHOLE } else { tenths };
+                Life::Taken
+            }
+            (Leg::Capture, Life::Taken) if facts.unchecked => {
+                self.taken += tenths;
+                Life::Taken
+            }
             (Leg::Void, Life::Held) => Life::Gone,
             (Leg::Void, Life::Asked) => Life::Cancelled,
             (Leg::Void, Life::Gone | Life::Cancelled) => self.life,
-            (Leg::Refund, Life::Taken) => Life::Back,
+            (Leg::Refund, Life::Taken) if facts.unchecked || tenths <= left => {
+                self.back += if tenths == 0 { left } else { tenths };
+                if self.back >= self.taken {
+                    Life::Back
+                } else {
+                    Life::Taken
+                }
+            }
+            (Leg::Refund, Life::Back) if facts.unchecked => {
+                self.back += tenths;
+                Life::Back
+            }
             _ => return false,
         };
         self.life = next;
@@ -202,6 +267,8 @@ pub struct Answer {
     pub id: bool,
     /// It came on a reused connection.
     pub reused: bool,
+    /// It tells of less than was asked for.
+    pub less: bool,
 }
 
 impl From<Outcome> for Answer {
@@ -212,6 +279,7 @@ impl From<Outcome> for Answer {
             arrived: false,
             id: false,
             reused: false,
+            less: false,
         }
     }
 }
@@ -221,7 +289,7 @@ impl Gateway {
     pub fn find(&self, key: KeyId) -> Option<usize> {
         let found = |tomb| {
             let mut objects = self.objects.iter();
-            objects.rposition(|object| object.key == key && (object.life == Life::Tomb) == tomb)
+            objects.rposition(|object| object.key == key && object.hidden() == tomb)
         };
         found(false).or_else(|| found(true))
     }
@@ -240,23 +308,31 @@ impl Gateway {
     /// Takes a request in.
     pub fn serve(&mut self, message: &Message, how: How, facts: &Facts, clock: u8) -> Answer {
         if how == How::Busy {
+            if facts.keeps_refusals && matches!(message.leg, Leg::Charge | Leg::Auth) {
+                self.objects
+                    .push(Object::new(message.key, message.n, Life::Refused, clock));
+            }
             return Outcome::Rejected(Rejection::Transient).into();
         }
         match message.leg {
             Leg::Charge | Leg::Auth => {
                 let outcome = self.pay(message, how, facts, clock);
+                let made = self.find(message.key).map(|found| &self.objects[found]);
                 Answer {
                     id: !matches!(outcome, Outcome::Rejected(_)),
+                    less: made.is_some_and(|object| object.less),
                     ..outcome.into()
                 }
             }
             Leg::Fence => self.fence(message, facts, clock),
-            Leg::Lookup => Answer {
-                id: self
-                    .find(message.target)
-                    .is_some_and(|found| self.objects[found].life != Life::Tomb),
-                ..self.look_up(message).into()
-            },
+            Leg::Lookup => {
+                let found = self.find(message.target).map(|found| &self.objects[found]);
+                Answer {
+                    id: found.is_some_and(|object| !object.hidden()),
+                    less: message.about.is_none() && found.is_some_and(|object| object.less),
+                    ..self.look_up(message).into()
+                }
+            }
             Leg::Capture | Leg::Void | Leg::Refund => self.modify(message, facts),
         }
     }
@@ -266,6 +342,7 @@ impl Gateway {
             return match object.life {
                 // The key came with other parameters before, or what it made is closed.
                 Life::Tomb | Life::Cancelled => Outcome::Rejected(Rejection::Request),
+                Life::Refused => Outcome::Rejected(Rejection::Transient),
                 // The stored answer again, whatever happened since.
                 Life::Gone => Outcome::Authorised,
                 _ => object.fact(),
@@ -278,19 +355,14 @@ impl Gateway {
             _ if message.leg == Leg::Auth && !facts.captures_at_once => Life::Held,
             _ => Life::Taken,
         };
+        let key = if facts.keys {
+            message.key
+        } else {
+            KeyId::Fresh(message.n)
+        };
         let object = Object {
-            key: if facts.keys {
-                message.key
-            } else {
-                KeyId::Fresh(message.n)
-            },
-            n: message.n,
-            life,
-            done: Vec::new(),
-            later: Vec::new(),
-            born: clock,
-            forgotten: false,
-            foreign: false,
+            less: how == How::Less,
+            ..Object::new(key, message.n, life, clock)
         };
         let told = match how {
             How::Lie => Outcome::Rejected(Rejection::Transient),
@@ -311,17 +383,9 @@ impl Gateway {
         };
         let Some(found) = found else {
             if facts.fence == FenceStrength::F3 {
-                self.objects.push(Object {
-                    key: target,
-                    n: 0,
-                    // Cancelling makes an object that everybody can see; claiming a key does not.
-                    life: if facts.cancels { Life::Cancelled } else { Life::Tomb },
-                    done: Vec::new(),
-                    later: Vec::new(),
-                    born: clock,
-                    forgotten: false,
-                    foreign: false,
-                });
+                // Cancelling makes an object that everybody can see; claiming a key does not.
+                let life = if facts.cancels { Life::Cancelled } else { Life::Tomb };
+                self.objects.push(Object::new(target, 0, life, clock));
             }
             // The weak one says so, too: it found nothing to cancel, and a late original still executes.
             return Answer {
@@ -354,7 +418,8 @@ impl Gateway {
             _ => object.fact(),
         };
         Answer {
-            id: object.life != Life::Tomb,
+            id: !object.hidden(),
+            less: object.less,
             ..outcome.into()
         }
     }
@@ -378,9 +443,9 @@ impl Gateway {
         };
         let object = &mut self.objects[index];
         if facts.later && !object.done.contains(&message.key) {
-            let possible = object.clone().modify(message.key);
-            if possible && !object.later.contains(&message.key) {
-                object.later.push(message.key);
+            let possible = object.clone().modify(message.key, message.tenths, facts);
+            if possible && !object.waits(message.key) {
+                object.later.push((message.key, message.tenths));
                 object.later.sort_unstable();
             }
             let accepted = Answer {
@@ -389,7 +454,7 @@ impl Gateway {
             };
             return if possible { accepted } else { refused };
         }
-        if object.modify(message.key) {
+        if object.modify(message.key, message.tenths, facts) {
             Outcome::Succeeded.into()
         } else {
             refused
@@ -397,10 +462,10 @@ impl Gateway {
     }
 
     /// Does what was accepted earlier.
-    pub fn work(&mut self, object: usize) {
+    pub fn work(&mut self, object: usize, facts: &Facts) {
         let object = &mut self.objects[object];
-        for key in std::mem::take(&mut object.later) {
-            object.modify(key);
+        for (key, tenths) in std::mem::take(&mut object.later) {
+            object.modify(key, tenths, facts);
         }
     }
 }

@@ -10,12 +10,14 @@ use sentinel::payment::core::{Decision, Hold, Intent, Phase, Record, Send, State
 
 use super::act::Broken;
 use super::gateway::{KeyId, Life, Object};
+use super::scenario::WHOLE;
 use super::shell::Shell;
-use super::world::{Told, World};
+use super::world::{Ev, Told, World};
 
 /// The rule that a world breaks.
 pub fn broken(shell: &Shell<'_>, w: &World) -> Option<Broken> {
-    one_effect(shell, w).or_else(|| told(shell, w)).or_else(|| {
+    let judged = one_effect(shell, w).or_else(|| told(shell, w)).or_else(|| sums(w));
+    judged.or_else(|| {
         let strict = shell.scenario.strict;
         strict.then(|| proofs(shell, w).or_else(|| follow_ups(w)))?
     })
@@ -77,16 +79,37 @@ fn told(shell: &Shell<'_>, w: &World) -> Option<Broken> {
                 .objects
                 .iter()
                 .any(|object| match object.life {
-                    Life::Taken => true,
-                    Life::Held => hold || object.later.contains(&KeyId::Derived(Leg::Capture, 0)),
+                    Life::Taken => !object.less,
+                    Life::Held => hold || object.waits(KeyId::Derived(Leg::Capture, 0)),
                     _ => object.foreign,
                 })
     };
     match w.told.first()? {
         Told::Taken(g) if !kept(*g, false) => Some("I2 told success is live"),
         Told::Held(g) if !kept(*g, true) => Some("I2 told hold is live"),
-        Told::Failed if objects(w).any(|(_, object)| live(object) && !object.foreign) => {
+        Told::Failed | Told::NotExecuted if objects(w).any(|(_, object)| live(object) && !object.foreign) => {
             Some("I3 told failure has no effect")
+        }
+        _ => None,
+    }
+}
+
+/// No more is captured than was held, and no more refunded than was captured, whatever a gateway lets pass.
+fn sums(w: &World) -> Option<Broken> {
+    if objects(w).any(|(_, object)| object.taken > WHOLE) {
+        return Some("never more captured than held");
+    }
+    objects(w)
+        .any(|(_, object)| object.back > object.taken)
+        .then_some("never more refunded than captured")
+}
+
+/// I8: what is too old waits for a person, and whoever waits too long is told that it is in doubt.
+pub fn late(event: Ev, ledger: &State) -> Option<Broken> {
+    match event {
+        Ev::Aged if ledger.phase != Phase::Manual => Some("I8 what is too old waits for a person"),
+        Ev::Deadline if !ledger.parked && ledger.told.is_none() && ledger.phase != Phase::Manual => {
+            Some("I8 doubt is parked at the deadline")
         }
         _ => None,
     }
@@ -152,7 +175,7 @@ pub fn appended(shell: &Shell<'_>, ledger: &State, records: &[Record]) -> Option
             Record::Decision(Decision::Winner { .. }) if winner.is_some() => return Some("I4 one winner"),
             Record::Decision(Decision::Winner { n }) => winner = Some(*n),
             Record::Decision(Decision::WinnerRevoked { .. }) => winner = None,
-            Record::Decision(Decision::FailoverLicensed { .. }) => licence = true,
+            Record::Decision(Decision::FailoverLicensed { .. } | Decision::Reopened { .. }) => licence = true,
             Record::AttemptPlanned {
                 gateway, why: Why::Pay, ..
             } if strict => {

@@ -38,6 +38,8 @@ pub struct Budget {
     pub losses: u8,
     /// Payments that grow older than the route allows.
     pub aged: u8,
+    /// Words of a person who has seen the gateways' books.
+    pub persons: u8,
     /// Webhooks.
     pub webhooks: u8,
 }
@@ -71,6 +73,16 @@ pub enum Twist {
     ObligationsForgotten,
     /// The capture leaves before the winner is durable.
     CaptureFirst,
+    /// When the application asks again, whatever is not known is taken for not executed, and another round begins.
+    ReopensInDoubt,
+    /// Another round begins by itself, without the application.
+    ReopensUnasked,
+    /// A capture or refund that is not heard of is taken for not done when the next one is asked for.
+    DoubtIsNothing,
+    /// The amount in an answer is not read.
+    AmountUnread,
+    /// A person looks at the books while requests are still on their way.
+    PersonGuesses,
 }
 
 /// One model.
@@ -104,8 +116,8 @@ pub struct Scenario {
     pub clock: bool,
     /// Whether a replica without a ledger passes the request through to the first gateway.
     pub direct: bool,
-    /// The follow-ups of the application.
-    pub follow_ups: &'static [Leg],
+    /// The follow-ups of the application, with how many tenths of the payment they are for; 0 is all that is left.
+    pub follow_ups: &'static [(Leg, u8)],
     /// How much may go wrong.
     pub budget: Budget,
     /// The twist, if there is one.
@@ -194,6 +206,15 @@ impl Scenario {
 
 /// What every payment asks for.
 pub fn amount() -> Option<Amount> {
+    tenths(WHOLE)
+}
+
+/// All of a payment, in tenths.
+pub const WHOLE: u8 = 10;
+
+/// So many tenths of what every payment asks for.
+pub fn tenths(tenths: u8) -> Option<Amount> {
     let currency = "EUR".to_owned().try_into().ok()?;
-    Some(Amount { units: 1000, currency })
+    let units = 100 * i64::from(tenths);
+    Some(Amount { units, currency })
 }

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use sentinel::gateway::Leg;
 use sentinel::gateway::outcome::Outcome;
 use sentinel::payment::core::{
-    Action, Event, Finding, FollowUpVerdict, Ids, Key, Phase, Record, State, Verdict, What, Why, step,
+    Action, Decision, Event, Failure, Finding, FollowUpVerdict, Ids, Key, Phase, Record, State, Verdict, What, Why,
+    step,
 };
 
 use super::gateway::KeyId;
 use super::hash::{self, Map};
-use super::scenario::{KEY_HOURS, NAMES, Scenario, Twist};
+use super::scenario::{KEY_HOURS, NAMES, Scenario, Twist, WHOLE, tenths};
 use super::world::{Ev, Held, Move};
 
 /// What a step led to.
@@ -69,6 +70,14 @@ impl<'a> Shell<'a> {
             Some(Twist::RecoveryAssumesUnsent) if ev == Ev::Recovered => {
                 let pending: Vec<u16> = state.numbered().filter(|(_, a)| a.pending()).map(|(n, _)| n).collect();
                 for n in pending {
+                    state.fold(&observed(n, Outcome::NotSent));
+                }
+            }
+            Some(Twist::ReopensInDoubt) if ev == Ev::Retry && state.parked => not_executed(&mut state),
+            Some(Twist::DoubtIsNothing) if matches!(ev, Ev::FollowUp(_)) => {
+                let doubtful = state.numbered().filter(|(_, attempt)| state.open_follow_up(attempt));
+                let doubtful: Vec<u16> = doubtful.map(|(n, _)| n).collect();
+                for n in doubtful {
                     state.fold(&observed(n, Outcome::NotSent));
                 }
             }
@@ -159,6 +168,9 @@ impl<'a> Shell<'a> {
                         pending: answer.pending,
                         reused: answer.reused,
                         arrived: answer.arrived,
+                        amount: Some(WHOLE / 2)
+                            .filter(|_| answer.less && self.scenario.twist != Some(Twist::AmountUnread))
+                            .and_then(tenths),
                         ids: Ids {
                             payment: answer.id.then(id),
                             ..Ids::default()
@@ -174,15 +186,23 @@ impl<'a> Shell<'a> {
             Ev::Timer(n) => What::Timer { n },
             Ev::FollowUp(index) => What::FollowUp {
                 request: Some(format!("follow-up {index}")),
-                leg: self.scenario.follow_ups[usize::from(index)],
-                amount: None,
+                leg: self.scenario.follow_ups[usize::from(index)].0,
+                amount: Some(self.scenario.follow_ups[usize::from(index)].1)
+                    .filter(|part| *part > 0)
+                    .and_then(tenths),
             },
+            Ev::Recovered if self.scenario.twist == Some(Twist::ReopensUnasked) && state.reopens() => What::Retry,
             Ev::Recovered => What::Recovered {
                 owner: "replica".to_owned(),
                 epoch: state.epoch + 1,
             },
             Ev::Expired => What::Expired,
             Ev::Aged => What::Aged,
+            Ev::Person(resolution) => What::Resolve {
+                operator: "person".to_owned(),
+                reason: "the gateways' books".to_owned(),
+                resolution,
+            },
         }
     }
 
@@ -199,7 +219,7 @@ impl<'a> Shell<'a> {
         match (self.scenario.twist, verdict) {
             (Some(Twist::GiveUpIsFailed), Verdict::InDoubt { .. }) => Verdict::Failed {
                 n: None,
-                why: sentinel::payment::core::Failure::NotExecuted,
+                why: Failure::NotExecuted,
             },
             _ => verdict,
         }
@@ -236,6 +256,23 @@ impl<'a> Shell<'a> {
             Key::Derived { nth } => KeyId::Derived(attempt.leg, nth),
         })
     }
+}
+
+/// Makes of a payment in doubt one that failed because nobody executed it.
+fn not_executed(state: &mut State) {
+    let unknown: Vec<u16> = state
+        .pays()
+        .filter(|(_, a)| a.known.unknown())
+        .map(|(n, _)| n)
+        .collect();
+    for n in unknown {
+        state.fold(&observed(n, Outcome::NotSent));
+    }
+    let (n, why) = (None, Failure::NotExecuted);
+    state.fold(&Record::Decision(Decision::Failed { n, why }));
+    state.fold(&Record::ResponseSealed {
+        verdict: Verdict::Failed { n, why },
+    });
 }
 
 fn observed(n: u16, outcome: Outcome) -> Record {

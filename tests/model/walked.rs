@@ -15,7 +15,12 @@ use super::world::{Ev, Move, Queue, Replica, World};
 pub struct Walked(BTreeMap<&'static str, u64>);
 
 /// What every full set of safe scenarios must have walked.
-pub const WANTED: [&str; 33] = [
+pub const WANTED: [&str; 38] = [
+    "a payment grew too old",
+    "a person resolved it",
+    "a part was captured",
+    "a part was refunded",
+    "another round of what nobody executed",
     "failover on proof",
     "failover while gated",
     "failover, to be compensated",
@@ -89,6 +94,9 @@ impl Walked {
     /// The application's side of a replica speaks.
     pub fn told(&mut self, w: &World, r: u8, ev: Ev) {
         let held = w.replicas[usize::from(r)].held.as_ref();
+        if ev == Ev::Aged {
+            self.mark("a payment grew too old");
+        }
         if ev == Ev::Retry {
             self.mark("the application asked again");
             if held.is_some_and(|held| held.state.told.is_some_and(Verdict::is_final)) {
@@ -163,6 +171,18 @@ impl Walked {
                 }
                 _ => {}
             }
+        }
+        let part = |leg| {
+            let done = after.attempts.iter().zip(&before.attempts);
+            let news = done.filter(|(now, then)| now.known != then.known && now.known.effect());
+            news.filter(|(now, _)| now.leg == leg && now.amount.is_some() && now.amount != after.plan.amount)
+                .count()
+        };
+        if part(Leg::Capture) > 0 {
+            self.mark("a part was captured");
+        }
+        if part(Leg::Refund) > 0 {
+            self.mark("a part was refunded");
         }
         let closed = |state: &State| {
             state

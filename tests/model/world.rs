@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use sentinel::gateway::Leg;
-use sentinel::payment::core::{Record, Send, State, Verdict};
+use sentinel::payment::core::{Record, Resolution, Send, State, Verdict};
 
 use super::gateway::{Answer, Gateway, How, KeyId, Message};
 use super::hash;
@@ -96,6 +96,8 @@ pub enum Ev {
     Expired,
     /// Too old for a machine.
     Aged,
+    /// A person's word.
+    Person(Resolution),
 }
 
 /// One of the actions of a step, ready to be carried out.
@@ -206,6 +208,8 @@ pub enum Told {
     Held(u8),
     /// No effect.
     Failed,
+    /// No effect, for nobody executed it: asked again, it may yet have one.
+    NotExecuted,
 }
 
 /// The pass-through of a replica that cannot reach the ledger.

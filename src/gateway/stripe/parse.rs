@@ -213,11 +213,17 @@ fn intent(form: &mut Form, confirms: Option<String>) -> Result<Pay, Refusal> {
     if confirms.is_none() && amount.is_none() {
         return Err(Refusal::Malformed("amount and currency are missing".to_owned()));
     }
-    let capture = match form.text(&["capture_method"]).as_deref() {
+    let capture = form.text(&["capture_method"]);
+    let capture_said = capture.is_some();
+    let capture = match capture.as_deref() {
         None | Some("automatic" | "automatic_async") => CaptureMode::Automatic,
         Some("manual") => CaptureMode::Manual,
         Some(_) => return Err(Refusal::Malformed("capture_method is unknown".to_owned())),
     };
+    if confirms.is_some() && capture_said && capture == CaptureMode::Automatic {
+        // It may overrule what the intent was created with, and an absent one may not.
+        unportable.push("capture_method".to_owned());
+    }
     let operation = match (&confirms, confirm, capture) {
         (Some(_), None, _) => Operation::Confirm,
         (Some(_), Some(_), _) => return Err(Refusal::Malformed("confirm in a confirmation".to_owned())),

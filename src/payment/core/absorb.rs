@@ -63,6 +63,10 @@ impl Turn {
 
     fn retry(&mut self) -> bool {
         match self.s.told {
+            Some(_) if self.s.reopens() => {
+                self.reopen();
+                return false;
+            }
             Some(verdict) => {
                 self.actions.push(Action::Answer { verdict, replay: true });
                 return false;

@@ -263,10 +263,8 @@ impl Turn {
         }
         let keyless_body_gone = self.s.plan.policy.key == KeyKind::None && !self.s.here.body;
         // A connection that the gateway had closed while it was idle says nothing about the gateway.
-        let tries = pays
-            .iter()
-            .filter(|(_, attempt)| attempt.gateway == last.gateway)
-            .count();
+        let round = self.s.round();
+        let tries = round.filter(|(_, attempt)| attempt.gateway == last.gateway).count();
         let retries = usize::from(self.s.plan.policy.same_gateway_retries);
         let idle = last.known.outcome() == Outcome::NotSent && last.reused;
         // A key that a fence may have claimed already is of no use for another sending.
@@ -392,18 +390,13 @@ impl Turn {
         declines.count() <= usize::from(self.s.plan.policy.decline_failovers)
     }
 
-    /// The first gateway of the plan behind all that were asked.
+    /// The first gateway of the plan behind all that were asked in this round, if earlier rounds left it open.
     pub(super) fn next_gateway(&self) -> Option<u8> {
-        let next = self
-            .s
-            .pays()
-            .map(|(_, attempt)| attempt.gateway.saturating_add(1))
-            .max()
-            .unwrap_or(0);
-        self.s.plan.gateway(next).map(|_| next)
+        let asked = self.s.round().map(|(_, attempt)| attempt.gateway.saturating_add(1));
+        self.s.open_behind(asked.max().unwrap_or(0), self.s.earlier)
     }
 
-    /// Fails, with proof: every attempt is harmless. The answer is the latest decline, or else the first refusal.
+    /// Fails, with proof: every attempt is harmless. The answer is the latest decline, or else the round's first refusal.
     pub(super) fn fail(&mut self) {
         if let Some(n) = self.s.dangerous() {
             return self.hold(Hold::Unexplained { n });
@@ -415,7 +408,7 @@ impl Turn {
             .find(|(_, a)| matches!(a.known.outcome(), Outcome::Declined(_)));
         let rejected = self
             .s
-            .pays()
+            .round()
             .find(|(_, a)| matches!(a.known.outcome(), Outcome::Rejected(_)));
         let (n, why) = match (declined, rejected) {
             _ if self.s.abandoned => (None, Failure::Abandoned),
@@ -427,7 +420,7 @@ impl Turn {
         let fault = |rejection| matches!(rejection, Rejection::Account);
         let at_fault: Vec<u16> = self
             .s
-            .pays()
+            .round()
             .filter(|(_, a)| matches!(a.known.outcome(), Outcome::Rejected(rejection) if fault(rejection)))
             .map(|(n, _)| n)
             .collect();

@@ -148,6 +148,12 @@ pub enum Decision {
     Parked,
     /// The application asked again, and waits.
     Resumed,
+    /// Nobody executed the payment and the application was told so; it asks again, and every gateway that is left open may
+    /// be asked (D2).
+    Reopened {
+        /// The attempts that the licence speaks of: all made so far.
+        after: Vec<u16>,
+    },
     /// Any other move.
     Entered(Phase),
 }

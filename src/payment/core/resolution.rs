@@ -53,14 +53,14 @@ pub enum Objection {
         /// Which.
         n: u16,
     },
-    /// Evidence says that money is held, not taken.
-    #[error("attempt {n} holds the money, but was never captured")]
+    /// Money is held at most, not taken.
+    #[error("attempt {n} asked for a hold only, and nothing has captured it")]
     NotCaptured {
         /// Which.
         n: u16,
     },
-    /// A void or refund was sent that may yet end it.
-    #[error("a void or refund of attempt {n} was sent and may have ended it")]
+    /// A void, refund or fence was sent that may yet end it.
+    #[error("a void, refund or fence of attempt {n} was sent and may have ended it, or may yet")]
     MayEnd {
         /// Which.
         n: u16,
@@ -148,7 +148,9 @@ impl State {
         if matches!(self.told, Some(Verdict::Failed { .. })) {
             return Some(Objection::ToldFailed { n });
         }
-        if self.ended(n) {
+        // A fence that is still on its way ends a hold that it finds; money that was taken it leaves alone.
+        let threatened = attempt.leg == Leg::Auth && self.winner.is_none() && self.fence_loose(n);
+        if self.ended(n) || threatened {
             return Some(Objection::MayEnd { n });
         }
         if let Some(n) = self.effect_beside(Some(n)) {
@@ -160,7 +162,8 @@ impl State {
         let captured = self.numbered().any(|(_, other)| {
             other.of == Some(n) && other.leg == Leg::Capture && !other.known.no_effect() && other.why == Why::Settle
         });
-        let held = attempt.leg == Leg::Auth && attempt.known.outcome() == Outcome::Authorised;
+        // What was asked for as a hold is money taken only if something captured it, whatever is known of the hold.
+        let held = attempt.leg == Leg::Auth && attempt.known.outcome() != Outcome::Succeeded;
         (held && self.plan.intent == Intent::Sale && !captured).then_some(Objection::NotCaptured { n })
     }
 
@@ -178,6 +181,17 @@ impl State {
                 && (attempt.leg == Leg::Void || (attempt.leg == Leg::Refund && attempt.why == Why::Release))
                 && !attempt.known.no_effect()
         })
+    }
+
+    /// Whether a fence against `target` is not concluded: it may yet end what it finds. A concluded one vouches for the
+    /// others: what it could not end they cannot end either, if they are of its kind or only claim the key.
+    pub(super) fn fence_loose(&self, target: u16) -> bool {
+        let fences = || {
+            let attempts = self.attempts.iter();
+            attempts.filter(|attempt| attempt.of == Some(target) && attempt.leg == Leg::Fence)
+        };
+        let vouched = |kind| fences().any(|fence| fence.over() && (fence.key == kind || fence.key == Key::BY_ID));
+        fences().any(|fence| !fence.over() && !vouched(fence.key))
     }
 
     /// What a person's word means for the payment as a whole.

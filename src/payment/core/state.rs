@@ -33,6 +33,9 @@ pub struct State {
     pub plan: Arc<Plan>,
     /// Attempts; attempt `n` is at index `n - 1`.
     pub attempts: Vec<Attempt>,
+    /// How many of the attempts belong to earlier rounds: nobody executed them, and the application asked again.
+    #[serde(default)]
+    pub earlier: u16,
     /// Releases owed and discharged.
     pub obligations: Vec<Obligation>,
     /// The attempt whose effect is the payment's.
@@ -314,6 +317,7 @@ impl Default for State {
                 policy: super::plan::Policy::default(),
             }),
             attempts: Vec::new(),
+            earlier: 0,
             obligations: Vec::new(),
             winner: None,
             told: None,
@@ -497,6 +501,11 @@ impl State {
             Decision::Failed { n, why } => self.phase = Phase::Failed { n: *n, why: *why },
             Decision::Parked => self.parked = true,
             Decision::Resumed => self.parked = false,
+            Decision::Reopened { .. } => {
+                self.told = None;
+                self.parked = false;
+                self.earlier = self.last();
+            }
             Decision::Entered(phase) => self.phase = *phase,
         }
     }

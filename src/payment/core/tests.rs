@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::model::Mode;
-use crate::gateway::outcome::Outcome;
+use crate::gateway::outcome::{DeclineClass, Outcome, Rejection};
 use crate::gateway::{FenceStrength, Leg};
 use crate::money::Amount;
 
@@ -233,4 +233,103 @@ fn what_a_fence_was_sent_against_is_not_sent_to_the_same_gateway_again() {
     );
     let (n, leg) = payment.sent().unwrap();
     assert_eq!((leg, payment.state.attempt(n).unwrap().gateway), (Leg::Charge, 1));
+}
+
+fn planned(payment: &Payment) -> Vec<(u8, Key)> {
+    payment.state.pays().map(|(_, pay)| (pay.gateway, pay.key)).collect()
+}
+
+#[test]
+fn what_nobody_executed_is_tried_again_from_the_first_gateway_on_under_the_same_keys() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::NotSent));
+    payment.hears(2, bare(Outcome::Rejected(Rejection::Transient)));
+    assert!(payment.state.reopens() && payment.state.finished());
+    payment.tell(What::Retry);
+    assert_eq!((payment.sent(), payment.state.told), (Some((3, Leg::Charge)), None));
+    payment.hears(3, bare(Outcome::NotSent));
+    let derived = Key::Derived { nth: 0 };
+    let round = [(0, Key::Application), (1, derived)];
+    assert_eq!(planned(&payment), [round, round].concat());
+    payment.hears(4, with_id(Outcome::Succeeded));
+    assert_eq!(payment.state.told, Some(Verdict::Succeeded { n: 4 }));
+    payment.tell(What::Retry);
+    assert_eq!(payment.sent(), None);
+}
+
+#[test]
+fn a_fenced_gateway_stays_closed_to_later_rounds() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, bare(Outcome::Fenced));
+    payment.hears(3, bare(Outcome::NotSent));
+    payment.tell(What::Retry);
+    assert_eq!(payment.sent(), Some((4, Leg::Charge)));
+    assert_eq!(payment.state.attempt(4).unwrap().gateway, 1);
+    // Fenced there, too: nothing is left to ask, and the last answer stays.
+    payment.hears(4, bare(Outcome::Unknown));
+    payment.hears(5, bare(Outcome::Fenced));
+    assert!(matches!(
+        payment.state.phase,
+        Phase::Failed {
+            why: Failure::NotExecuted,
+            ..
+        }
+    ));
+    assert!(!payment.state.reopens());
+    payment.tell(What::Retry);
+    assert_eq!(payment.sent(), None);
+}
+
+#[test]
+fn no_round_begins_on_less_than_proof_or_against_anybodys_word() {
+    let unknown = |payment: &mut Payment| {
+        payment.hears(1, bare(Outcome::Unknown));
+        payment.tell(What::Deadline);
+    };
+    let mut doubtful = plan(Mode::Fence, Intent::Sale);
+    doubtful.gateways[0].fence = FenceStrength::F1;
+    let mut payment = Payment::open(doubtful);
+    unknown(&mut payment);
+    assert!(!payment.state.reopens());
+    for declined in [
+        Outcome::Declined(DeclineClass::Hard),
+        Outcome::Rejected(Rejection::Request),
+    ] {
+        let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+        payment.hears(1, bare(declined));
+        assert!(payment.state.finished() && !payment.state.reopens());
+    }
+    // What a reference names and no key has no rounds: its failure frees the reference.
+    for key in [KeyKind::Natural, KeyKind::None] {
+        let mut plan = plan(Mode::Fence, Intent::Sale);
+        plan.policy.key = key;
+        let mut payment = Payment::open(plan);
+        payment.hears(1, bare(Outcome::NotSent));
+        payment.hears(2, bare(Outcome::NotSent));
+        assert!(payment.state.finished() && !payment.state.reopens());
+    }
+}
+
+#[test]
+fn what_an_earlier_round_was_wrong_about_stops_the_next_one() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    payment.hears(2, bare(Outcome::Fenced));
+    payment.hears(3, bare(Outcome::NotSent));
+    payment.tell(What::Retry);
+    payment.hears(1, with_id(Outcome::Succeeded));
+    assert_eq!(payment.state.phase, Phase::Manual);
+}
+
+#[test]
+fn rounds_come_to_an_end() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    for _ in 0..200 {
+        while let Some((n, _)) = payment.sent() {
+            payment.hears(n, bare(Outcome::NotSent));
+        }
+        payment.tell(What::Retry);
+    }
+    assert_eq!((payment.sent(), payment.state.attempts.len()), (None, 64));
 }

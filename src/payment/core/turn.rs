@@ -236,14 +236,8 @@ impl Turn {
         self.acting(target, Leg::Fence).iter().any(|(_, fence)| fence.over())
     }
 
-    /// Whether a fence against `target` is not concluded: it may yet end what it finds. A concluded one vouches for the
-    /// others: what it could not end they cannot end either, if they are of its kind or only claim the key.
+    /// Whether a fence against `target` may yet end what it finds.
     pub(super) fn fence_loose(&self, target: u16) -> bool {
-        let fences = || {
-            let attempts = self.s.attempts.iter();
-            attempts.filter(|attempt| attempt.of == Some(target) && attempt.leg == Leg::Fence)
-        };
-        let vouched = |kind| fences().any(|fence| fence.over() && (fence.key == kind || fence.key == Key::BY_ID));
-        fences().any(|fence| !fence.over() && !vouched(fence.key))
+        self.s.fence_loose(target)
     }
 }

@@ -29,7 +29,7 @@ use super::persist::{Rows, trouble};
 use super::{Delivered, Desk, Message, Route, canon};
 use crate::config::model::Mode;
 use crate::gateway::outcome::Outcome;
-use crate::gateway::{Incoming, Leg, OwnError};
+use crate::gateway::{Head, Incoming, Leg, OwnError};
 use crate::ledger::rows::Position;
 use crate::ledger::{Constraint, LedgerError};
 use crate::resilience::breaker::Permit;
@@ -53,6 +53,8 @@ pub(super) enum Lost {
     Moved,
     /// Another process owns it, or the ledger is closed or damaged: end.
     Gone,
+    /// Another round was asked for, but another payment has the order by now. Nothing was recorded.
+    OrderTaken,
 }
 
 /// Who waits for the payment itself.
@@ -107,6 +109,17 @@ pub(super) fn key_reused() -> OwnError {
                 .to_owned(),
         retry: false,
     }
+}
+
+/// The order guard: one live payment for an order.
+pub(super) fn order_taken(route: &Route, head: &Head) -> Told {
+    let error = OwnError {
+        status: http::StatusCode::CONFLICT,
+        code: "possible_duplicate",
+        message: "Another payment for this order is live: it was not paid again.".to_owned(),
+        retry: false,
+    };
+    own_error(route, head, &error, "possible_duplicate")
 }
 
 /// What an actor begins with.
@@ -308,7 +321,7 @@ impl Actor {
         match self.carry_out(next, actions).await {
             Ok(()) => (Delivered::Taken(Box::new(self.state.clone())), Ok(())),
             Err(Lost::Moved) => (Delivered::Moved, self.reload().await),
-            Err(Lost::Gone) => (Delivered::Unavailable, Err(Lost::Gone)),
+            Err(lost) => (Delivered::Unavailable, Err(lost)),
         }
     }
 
@@ -329,9 +342,26 @@ impl Actor {
         if self.state.here.caller {
             return Ok(());
         }
+        // Another round is for somebody who still waits, and whose request is known to be the same.
+        if let Some(told) = self.state.told.filter(|_| self.state.reopens())
+            && (!comparable || self.callers.iter().all(|caller| caller.reply.is_closed()))
+        {
+            self.answer_all(told, true);
+            return Ok(());
+        }
         self.deadline = Some(ask.deadline);
         self.material = Some(ask.material);
-        self.take(What::Retry).await
+        match self.take(What::Retry).await {
+            Err(Lost::OrderTaken) => {
+                self.forget_request();
+                for caller in std::mem::take(&mut self.callers) {
+                    let told = order_taken(&self.route, &caller.material.head);
+                    let _ = caller.reply.send(told);
+                }
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     async fn landed(&mut self, landed: Landed) -> Result<(), Lost> {
@@ -438,6 +468,15 @@ impl Actor {
                 // An object of the application's own that another payment of it named before (an intent confirmed twice):
                 // it leads to that one.
                 Err(LedgerError::Taken(Constraint::Id)) if !change.ids.is_empty() => change.ids.clear(),
+                // It had failed and freed its order, which another payment has now. What became known since is recorded
+                // all the same; only another round has to ask for the order again.
+                Err(LedgerError::Taken(Constraint::Order)) if change.holds_order => {
+                    let again = |record: &Record| matches!(record, Record::Decision(core::Decision::Reopened { .. }));
+                    if records.iter().any(again) {
+                        return Err(Lost::OrderTaken);
+                    }
+                    change.holds_order = false;
+                }
                 Err(error @ (LedgerError::Busy | LedgerError::Full)) => {
                     trouble(&self.desk, &error);
                     tokio::time::sleep(LEDGER_PAUSE).await;

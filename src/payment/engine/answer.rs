@@ -167,7 +167,8 @@ impl Actor {
         if let Some(at) = at {
             put(headers, "sentinel-gateway", &at.config.name);
         }
-        let moved = self.state.pays().any(|(_, attempt)| attempt.gateway > 0);
+        // The own gateway is not even asked to confirm what was created here in its place.
+        let moved = self.dossier.confirms.is_some() || self.state.round().any(|(_, attempt)| attempt.gateway > 0);
         put(headers, "sentinel-failover", if moved { "true" } else { "false" });
         if replay {
             put(headers, "idempotent-replayed", "true");
@@ -272,10 +273,15 @@ impl Actor {
     /// No effect exists anywhere, and none will.
     fn failed(&self, why: Failure, head: &Head) -> Reply {
         let (status, code, message) = match why {
+            Failure::NotExecuted if self.state.reopens() => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "payment_not_executed",
+                "No gateway could be reached: the payment was not made anywhere. The same request with the same key tries again.",
+            ),
             Failure::Declined | Failure::NotExecuted => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "payment_not_executed",
-                "No gateway could be reached: the payment was not made anywhere, and will not be.",
+                "No gateway executed the payment: it was not made anywhere, and will not be under this key.",
             ),
             Failure::Rejected => (
                 StatusCode::BAD_GATEWAY,
@@ -311,6 +317,7 @@ impl Actor {
                 Record::Decision(Decision::FailoverLicensed { .. }) if self.failed_at.is_none() => {
                     self.failed_at = Some(Instant::now());
                 }
+                Record::Decision(Decision::Reopened { .. }) => self.failed_at = None,
                 // Something is known that was not: the next question need not wait as long as the last.
                 Record::AttemptObserved { n, finding, .. }
                     if finding.outcome != Outcome::Unknown || finding.arrived =>

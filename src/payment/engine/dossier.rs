@@ -78,7 +78,11 @@ impl Dossier {
         let live = authorization.is_some_and(|value| value.as_bytes().windows(6).any(|part| part == b"_live_"));
         let base = View {
             ids: ViewIds {
-                payment: dialect.mint(ObjectKind::Payment, seed),
+                // An object that was made here keeps its id for its payment.
+                payment: pay
+                    .confirms
+                    .clone()
+                    .unwrap_or_else(|| dialect.mint(ObjectKind::Payment, seed)),
                 charge: dialect.mint(ObjectKind::Charge, seed),
                 capture: None,
                 request: dialect.mint(ObjectKind::RequestId, seed),

@@ -8,19 +8,22 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uuid::Uuid;
 use zeroize::Zeroize as _;
 
 use super::super::core::KeyKind;
-use super::actor::unavailable;
+use super::actor::{key_reused, unavailable};
 use super::answer::{Told, own_error};
 use super::guard::Standing;
+use super::minted::{self, Created};
 use super::opening::Opening;
 use super::persist::trouble;
 use super::source::KeySource;
-use super::{Desk, Route, canon, follow_up, planner};
+use super::{Desk, Message, Route, canon, follow_up, planner};
 use crate::config::model::KeyPolicy;
 use crate::gateway::canonical::{Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::{Credential, Head, OwnError, Recognised};
+use crate::ledger::LedgerError;
 use crate::telemetry::event::FailoverRefused;
 
 /// A recognised request, read whole.
@@ -175,11 +178,7 @@ impl Desk {
         let standing = match &order {
             Some(order) => match self.standing(route, order).await {
                 Ok(standing) => standing,
-                Err(error) => {
-                    trouble(self, &error);
-                    let error = unavailable("ledger_unavailable");
-                    return Handled::Answered(own_error(route, &asked.head, &error, "ledger_unavailable"));
-                }
+                Err(error) => return self.unrecorded(route, &asked.head, &error),
             },
             None => Standing::Free,
         };
@@ -206,22 +205,42 @@ impl Desk {
         let settings = route.own().map_or(&none, |own| &own.config.settings);
         let pay = match dialect.parse(&asked.recognised, &asked.head, &asked.body, settings) {
             Ok(Request::Pay(pay)) => *pay,
-            Ok(_) => return refuse("operation_not_supported"),
-            Err(refusal) => return refuse(refusal.label()),
+            other => {
+                if let Some(handled) = self.reused(route, &asked.head, key.as_deref()).await {
+                    return handled;
+                }
+                return refuse(match &other {
+                    Err(refusal) => refusal.label(),
+                    Ok(_) => "operation_not_supported",
+                });
+            }
         };
         // Nothing moves, and nothing can be lost but the request itself.
         if pay.operation == Operation::Create {
+            let (parts, alternates) = ((&asked.head, &asked.body[..]), &asked.alternates[..]);
+            if let Some(handled) = self.create(route, parts, &pay, key.as_deref(), alternates).await {
+                return handled;
+            }
+            if let Some(handled) = self.reused(route, &asked.head, key.as_deref()).await {
+                return handled;
+            }
             return refuse("operation_not_supported");
         }
+        let created = match &pay.confirms {
+            Some(id) => match self.engine.made_here(route, id).await {
+                Ok(created) => created,
+                Err(error) => return self.unrecorded(route, &asked.head, &error),
+            },
+            None => None,
+        };
+        let pay = match &created {
+            Some(created) => created.confirmed(&pay),
+            None => pay,
+        };
         let failover = route.failover();
         let source = match (&key, failover.key) {
-            (Some(key), _) => KeySource::Application {
-                method: asked.head.method.to_string(),
-                key: key.clone(),
-                // PayPal keeps keys for each kind of call apart.
-                path: matches!(route.dialect().dialect(), crate::config::model::Dialect::Paypal)
-                    .then(|| asked.head.path.clone()),
-            },
+            _ if created.is_some() => created.as_ref().map_or(KeySource::None, Created::source),
+            (Some(key), _) => named(route, &asked.head, key),
             (None, _) if order.is_some() => order.unwrap_or(KeySource::None),
             (None, KeyPolicy::Required) => {
                 let error = OwnError {
@@ -237,9 +256,24 @@ impl Desk {
         };
         let kind = source.kind();
         let planned = planner::plan(&self.engine, route, &pay, &asked.alternates, kind).await;
-        let planned = match planned {
-            Ok(planned) => planned,
-            Err(refusal) => return refuse(refusal.label()),
+        // A key that the ledger knows leads to its payment, whatever could be planned today: the payment may be at another
+        // gateway, and its own one has never seen the key.
+        let (plan, tokens) = match planned {
+            Ok(mut planned) => {
+                if created.is_some() {
+                    planned.plan.gateways.retain(|gateway| !gateway.native);
+                }
+                (Ok(planned.plan), planned.tokens)
+            }
+            Err(refusal) if created.is_some() => {
+                let why = format!("It was created while its gateway was away, and no other can take it: {refusal}.");
+                return minted::wrong_state(route, &asked.head, &why);
+            }
+            Err(refusal) => match self.seen(route, &source).await {
+                Ok(None) => return refuse(refusal.label()),
+                Ok(Some(payment)) => (Err(payment), BTreeMap::new()),
+                Err(error) => return self.unrecorded(route, &asked.head, &error),
+            },
         };
         let keys = self.engine.ledger.keys();
         let fingerprint = canon::fingerprint(keys, &asked.head, &pay);
@@ -256,6 +290,19 @@ impl Desk {
             }
             _ => {}
         }
+        if let Some(created) = created {
+            let once = "The PaymentIntent was confirmed before, or cancelled: create another one.";
+            match self.other_request(route, &source, fingerprint).await {
+                Ok(false) => {}
+                Ok(true) => return minted::wrong_state(route, &asked.head, once),
+                Err(error) => return self.unrecorded(route, &asked.head, &error),
+            }
+            match self.engine.confirm(route, created).await {
+                Ok(true) => {}
+                Ok(false) => return minted::wrong_state(route, &asked.head, once),
+                Err(error) => return self.unrecorded(route, &asked.head, &error),
+            }
+        }
         let order = pay
             .reference
             .as_ref()
@@ -266,7 +313,7 @@ impl Desk {
             body: asked.body,
             pay,
             key,
-            tokens: planned.tokens,
+            tokens,
             authorization,
         });
         let (reply, answer) = oneshot::channel();
@@ -277,18 +324,65 @@ impl Desk {
             deadline: asked.started + failover.deadline,
             reply,
         };
-        self.open(Opening {
-            route: Arc::clone(route),
-            ask,
-            plan: planned.plan,
-            source,
-            order,
-        });
+        match plan {
+            Ok(plan) => self.open(Opening {
+                route: Arc::clone(route),
+                ask,
+                plan,
+                source,
+                order,
+            }),
+            Err(payment) => self.engine.send(payment, Message::Ask(ask)).await,
+        }
         match answer.await {
             Ok(told) => Handled::Answered(told),
             // The actor is gone without a word: a defect. The payment is in the ledger, and recovery finds it.
             Err(_) => Handled::Answered(Told::lost(route, &material.head)),
         }
+    }
+
+    /// The payment that the ledger knows by the application's key.
+    async fn seen(&self, route: &Route, source: &KeySource) -> Result<Option<Uuid>, LedgerError> {
+        if source.kind() != KeyKind::Application {
+            return Ok(None);
+        }
+        let hash = source.hash(self.engine.ledger.keys(), route, Uuid::nil(), 0);
+        Ok(self.engine.ledger.by_key(hash).await?.map(|payment| payment.id))
+    }
+
+    /// The answer to a request that could only be forwarded, if its key belongs to a payment: it is another request under
+    /// that key, and the application's own gateway may not know that.
+    async fn reused(&self, route: &Route, head: &Head, key: Option<&str>) -> Option<Handled> {
+        let source = named(route, head, key?);
+        match self.seen(route, &source).await {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(Handled::Answered(own_error(route, head, &key_reused(), "key_reused"))),
+            Err(error) => Some(self.unrecorded(route, head, &error)),
+        }
+    }
+
+    /// Whether the ledger knows a payment by this name, made by another request.
+    async fn other_request(&self, route: &Route, source: &KeySource, mine: [u8; 32]) -> Result<bool, LedgerError> {
+        let hash = source.hash(self.engine.ledger.keys(), route, Uuid::nil(), 0);
+        let found = self.engine.ledger.by_key(hash).await?;
+        Ok(found.is_some_and(|payment| payment.fingerprint != mine))
+    }
+
+    /// Nothing may be sent while the ledger does not say what was sent before.
+    pub(super) fn unrecorded(&self, route: &Route, head: &Head, error: &LedgerError) -> Handled {
+        trouble(self, error);
+        let error = unavailable("ledger_unavailable");
+        Handled::Answered(own_error(route, head, &error, "ledger_unavailable"))
+    }
+}
+
+/// What an application's key names.
+fn named(route: &Route, head: &Head, key: &str) -> KeySource {
+    KeySource::Application {
+        method: head.method.to_string(),
+        key: key.to_owned(),
+        // PayPal keeps keys for each kind of call apart.
+        path: matches!(route.dialect().dialect(), crate::config::model::Dialect::Paypal).then(|| head.path.clone()),
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
         Ok(request) => ids(request),
         Err(_) => asked.recognised.object.iter().cloned().collect(),
     };
+    let named = ids.first().cloned();
     let mut found = match &parsed {
         Ok(Request::Void { target, .. }) => match &target.key {
             Some(key) => made_by(desk, route, key)
@@ -89,7 +90,16 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
             Err(error) => tracing::warn!(%error, "an id could not be looked up"),
         }
     }
-    let Some((payment, kind)) = found else { return FORWARD };
+    let Some((payment, kind)) = found else {
+        let unpaid = match &named {
+            Some(id) if asked.recognised.operation != Operation::List => {
+                let request = (&asked.head, &asked.body[..]);
+                desk.unpaid(route, request, asked.recognised.operation, id).await
+            }
+            _ => None,
+        };
+        return unpaid.unwrap_or(FORWARD);
+    };
     let owner = serde_json::from_str::<State>(&payment.folded).ok().and_then(|state| {
         let winner = state
             .winner

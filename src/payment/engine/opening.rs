@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::super::core::{self, Action, Event, Phase, Plan, Record, State, What, step};
-use super::actor::{Actor, Begin, key_reused, unavailable};
+use super::actor::{Actor, Begin, key_reused, order_taken, unavailable};
 use super::answer::own_error;
 use super::dossier::Dossier;
 use super::entry::Ask;
@@ -143,13 +143,8 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
                 return None;
             }
             Ok(Opened::OrderTaken(_)) => {
-                let error = OwnError {
-                    status: http::StatusCode::CONFLICT,
-                    code: "possible_duplicate",
-                    message: "Another payment for this order is live: it was not paid again.".to_owned(),
-                    retry: false,
-                };
-                refuse(ask, error, "possible_duplicate");
+                let told = order_taken(&route, &material.head);
+                let _ = ask.reply.send(told);
                 return None;
             }
             Err(error) => {

@@ -42,6 +42,7 @@ fn kind(record: &Record) -> &'static str {
             Decision::Failed { .. } => "failed",
             Decision::Parked => "parked",
             Decision::Resumed => "resumed",
+            Decision::Reopened { .. } => "reopened",
             Decision::Entered(_) => "entered",
         },
         Record::ObligationOpened { .. } => "obligation_opened",

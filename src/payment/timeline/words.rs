@@ -316,6 +316,9 @@ fn decided(decision: &Decision, state: &State) -> String {
         Decision::Failed { why, .. } => format!("failed: {}", failure(*why)),
         Decision::Parked => "the application is told that the outcome is not known".to_owned(),
         Decision::Resumed => "the application asks again with the same key".to_owned(),
+        Decision::Reopened { .. } => {
+            "the application asks again for what provably nobody executed: another round begins".to_owned()
+        }
         Decision::Entered(phase) => match phase {
             Phase::Fencing { of } => format!("attempt {of} is to be made impossible before anything else"),
             Phase::InDoubt { of } => format!("in doubt about attempt {of}"),
