@@ -15,6 +15,7 @@ pub mod exchange;
 mod gate;
 mod hold;
 mod names;
+mod nap;
 mod outgoing;
 mod pool;
 pub mod quiet;

@@ -4,6 +4,7 @@
 //! (`linux/inet_diag.h`), which needs no privilege and, unlike the ioctl and `TCP_INFO`, has a safe interface. One
 //! question is one system call each way, some microseconds; the kernel answers before the first returns.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ const TCP: u8 = 6;
 /// Lengths of `nlmsghdr` and of `inet_diag_req_v2`.
 const HEADER: usize = 16;
 const QUESTION: usize = 56;
+/// Where `nlmsg_seq` stands.
+const NUMBER: usize = 8;
 /// Where `idiag_wqueue` stands: after the header, four bytes, the socket's id, `idiag_expires` and `idiag_rqueue`.
 const WRITE_QUEUE: usize = HEADER + 4 + 48 + 4 + 4;
 
@@ -26,6 +29,8 @@ const WRITE_QUEUE: usize = HEADER + 4 + 48 + 4 + 4;
 #[derive(Debug)]
 pub(super) struct Kernel {
     socket: OwnedFd,
+    /// Questions so far: an answer bears the number of its own.
+    asked: Cell<u32>,
 }
 
 impl Kernel {
@@ -40,7 +45,10 @@ impl Kernel {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             Some(netlink::SOCK_DIAG),
         )?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            asked: Cell::new(0),
+        })
     }
 
     /// Bytes of this connection that the peer has not acknowledged.
@@ -48,20 +56,26 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not know the connection (any more), or does not answer.
     pub(super) fn unacknowledged(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<u32> {
-        // What is left of an earlier question must not answer this one.
+        let number = self.asked.get().wrapping_add(1);
+        self.asked.set(number);
+        rustix::net::send(&self.socket, &question(number, local, peer), SendFlags::empty())?;
         let mut answer = [0u8; 1024];
-        while rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT).is_ok() {}
-        rustix::net::send(&self.socket, &question(local, peer), SendFlags::empty())?;
-        let (length, _) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT)?;
-        write_queue(&answer[..length])
+        loop {
+            let (length, _) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+            // What is left of an earlier question must not answer this one.
+            if answer[..length].get(NUMBER..NUMBER + 4) == Some(&number.to_ne_bytes()[..]) {
+                return write_queue(&answer[..length]);
+            }
+        }
     }
 }
 
-fn question(local: SocketAddr, peer: SocketAddr) -> [u8; HEADER + QUESTION] {
+fn question(number: u32, local: SocketAddr, peer: SocketAddr) -> [u8; HEADER + QUESTION] {
     let mut message = [0u8; HEADER + QUESTION];
     message[0..4].copy_from_slice(&((HEADER + QUESTION) as u32).to_ne_bytes());
     message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
     message[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
+    message[NUMBER..NUMBER + 4].copy_from_slice(&number.to_ne_bytes());
     let ask = &mut message[HEADER..];
     // AF_INET and AF_INET6 of Linux.
     ask[0] = if local.is_ipv4() { 2 } else { 10 };

@@ -17,6 +17,7 @@ use super::alarm::{Alarms, Elapsed};
 use super::body::Body;
 use super::connect::{ConnectError, connect};
 use super::names::{Names, Resolve, System};
+use super::nap::Naps;
 use super::outgoing::{BodyProgress, Outgoing, Tracked};
 use super::pool::{Lease, Place, Pool};
 use super::tls::Trust;
@@ -59,6 +60,7 @@ struct Inner<B> {
     alarms: Alarms,
     /// The way to ask the kernel about connections; `None` where it is closed to us.
     kernel: Option<Kernel>,
+    naps: Naps,
     metrics: Option<Arc<Metrics>>,
     reaping: Cell<bool>,
 }
@@ -112,6 +114,7 @@ where
             names: Names::new(resolver),
             alarms: Alarms::default(),
             kernel: kernel.ok(),
+            naps: Naps::default(),
             metrics,
             reaping: Cell::new(false),
         };
@@ -395,6 +398,16 @@ where
     /// The way to ask the kernel, where it is open.
     pub(super) fn kernel(&self) -> Option<&Kernel> {
         self.inner.kernel.as_ref()
+    }
+
+    /// Deadlines of exchanges.
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.inner.alarms
+    }
+
+    /// Pauses between two questions to the kernel.
+    pub(super) fn naps(&self) -> &Naps {
+        &self.inner.naps
     }
 
     /// Opens what is missing from what a gateway's configuration wants to be warm, beside the requests.

@@ -30,6 +30,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::alarm::Elapsed;
 use super::client::{prepare, refused_by_peer, takes_leave};
 use super::connect::ConnectError;
 use super::gate::{Gate, Guard};
@@ -52,6 +53,9 @@ pub const SHORT_IDLE: Duration = Duration::from_secs(2);
 /// How long the acknowledgement may take: a round trip around the world, plus the longest delay that TCP allows
 /// receivers (RFC 9293 3.8.6.3: under 500 ms; Linux 40 to 200 ms). Running out costs a new connection, not a payment.
 pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
+
+/// Between two questions whether the peer acknowledged, at least: a question costs two system calls.
+const SHORTEST: Duration = Duration::from_micros(50);
 
 /// Which connections an exchange may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,24 +180,25 @@ where
             }
         };
         let head_only = parts.method == Method::HEAD;
+        let alarms = self.alarms();
         let result = {
             let mut answer = pin!(lease.send(Request::from_parts(parts, outgoing)));
             let held = unless_answered(answer.as_mut(), |cx| gate_of_byte.poll_arrived(cx));
-            match within(limits.total.at(), held).await {
-                Some(Ok(())) => run.marks.held = Some(run.started.elapsed()),
-                Some(Err(early)) => return Err(run.early(early)),
-                None => return Err(run.failed(Failure::Deadline, "the request was not taken in time")),
+            match alarms.until(limits.total.at(), held).await {
+                Ok(Ok(())) => run.marks.held = Some(run.started.elapsed()),
+                Ok(Err(early)) => return Err(run.early(early)),
+                Err(Elapsed) => return Err(run.failed(Failure::Deadline, "the request was not taken in time")),
             }
             if !proven {
                 let bound = limits.total.shortened(Instant::now(), ACKNOWLEDGE).at();
                 // Over HTTP/2 hyper has the frames, and writes them when its task has its turn.
                 let least = before_written + if http2 { length } else { 0 };
-                let mut acknowledged = pin!(self.acknowledged(&wire, least));
+                let mut acknowledged = pin!(self.acknowledged(&pool, &wire, least));
                 let both = unless_answered(answer.as_mut(), |cx| acknowledged.as_mut().poll(cx));
-                match within(bound, both).await {
-                    Some(Ok(())) => run.marks.acknowledged = Some(run.started.elapsed()),
-                    Some(Err(early)) => return Err(run.early(early)),
-                    None => return Err(run.failed(Failure::Unacknowledged, "not acknowledged in time")),
+                match alarms.until(bound, both).await {
+                    Ok(Ok(())) => run.marks.acknowledged = Some(run.started.elapsed()),
+                    Ok(Err(early)) => return Err(run.early(early)),
+                    Err(Elapsed) => return Err(run.failed(Failure::Unacknowledged, "not acknowledged in time")),
                 }
             }
 
@@ -219,31 +224,33 @@ where
             run.marks.released = Some(run.started.elapsed());
             gate_of_byte.release();
             let until = limits.total.shortened(Instant::now(), limits.response_header);
-            within(until.at(), answer).await
+            alarms.until(until.at(), answer).await
         };
         drop(guard);
         let response = match result {
-            Some(Ok(response)) => response,
-            Some(Err(refused)) => {
+            Ok(Ok(response)) => response,
+            Ok(Err(refused)) => {
                 if takes_leave(refused.error()) {
                     lease.shun();
                 }
                 run.refused_by_peer = refused_by_peer(refused.error());
                 return Err(run.failed(Failure::Connection, refused.error()));
             }
-            None if limits.total.expired(Instant::now()) => {
+            Err(Elapsed) if limits.total.expired(Instant::now()) => {
                 return Err(run.failed(Failure::Deadline, "no answer within the deadline"));
             }
-            None => return Err(run.failed(Failure::HeaderTimeout, "no answer in time")),
+            Err(Elapsed) => return Err(run.failed(Failure::HeaderTimeout, "no answer in time")),
         };
         run.marks.head = Some(run.started.elapsed());
         failpoint::pass("wire.head");
         let (head, incoming) = response.into_parts();
         run.status = Some(head.status.as_u16());
-        let body = match within(limits.total.at(), collect(incoming, limits.answer)).await {
-            Some(Ok(body)) => body,
-            Some(Err((failure, note))) => return Err(run.failed(failure, note)),
-            None => return Err(run.failed(Failure::BodyTimeout, "the answer was not complete within the deadline")),
+        let body = match alarms.until(limits.total.at(), collect(incoming, limits.answer)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err((failure, note))) => return Err(run.failed(failure, note)),
+            Err(Elapsed) => {
+                return Err(run.failed(Failure::BodyTimeout, "the answer was not complete within the deadline"));
+            }
         };
         if !http2 && !framed(&head, head_only) {
             let note = "the answer ended with its connection: it may have been cut off";
@@ -294,22 +301,28 @@ where
         }
     }
 
-    /// Ends when the peer acknowledged everything that was written, once that is at least so much. A peer that is near
-    /// answers within microseconds, which a timer of whole milliseconds would miss: the first questions follow each
-    /// other closely.
-    async fn acknowledged(&self, wire: &Wire, least: u64) {
+    /// Ends when the peer acknowledged everything that was written, once that is at least so much. The kernel has to be
+    /// asked, so the first question comes when this peer has usually acknowledged, and the next ones at a fraction of that:
+    /// few questions, whether the peer is a microsecond or a tenth of a second away.
+    async fn acknowledged(&self, pool: &Pool<B>, wire: &Wire, least: u64) {
         let Some((kernel, (local, peer))) = self.kernel().zip(wire.addresses()) else {
             return std::future::pending().await;
         };
-        let mut asked = 0u32;
+        let began = Instant::now();
+        let usual = pool.acknowledges.get();
+        let mut pause = (usual / 8).max(SHORTEST);
+        if usual > SHORTEST {
+            self.naps().nap(usual - pause.min(usual / 2)).await;
+        } else {
+            // hyper's task, or a peer on this machine, gets its turn.
+            tokio::task::yield_now().await;
+        }
         // A connection that the kernel does not know is dead: hyper will say so, or the bound will.
         while wire.written.get() < least || !matches!(kernel.unacknowledged(local, peer), Ok(0)) {
-            match asked {
-                0..16 => tokio::task::yield_now().await,
-                _ => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
-            asked += 1;
+            self.naps().nap(pause).await;
+            pause = pause * 3 / 2;
         }
+        pool.acknowledges.set((usual * 3 + began.elapsed()) / 4);
     }
 }
 
@@ -469,14 +482,6 @@ where
     }
     // A connection that many streams share may never be quiet.
     if http2 { None } else { Some(None) }
-}
-
-/// The future's result, or `None` when the moment came first.
-async fn within<F: Future>(at: Option<Instant>, future: F) -> Option<F::Output> {
-    match at {
-        Some(at) => tokio::time::timeout_at(at, future).await.ok(),
-        None => Some(future.await),
-    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ pub(super) struct Pool<B> {
     active: Cell<usize>,
     /// Connections being opened to be kept warm.
     warming: Cell<usize>,
+    /// How long the peer usually takes to acknowledge: when to ask the kernel first.
+    pub(super) acknowledges: Cell<Duration>,
     /// What the gauges were last told.
     reported: Cell<(usize, usize)>,
     /// The gateway's settings changed: what is in use is finished and not kept.
@@ -264,6 +266,7 @@ impl<B> Pool<B> {
             opened: Cell::new(0),
             active: Cell::new(0),
             warming: Cell::new(0),
+            acknowledges: Cell::new(Duration::ZERO),
             reported: Cell::new((0, 0)),
             closed: Cell::new(false),
         })
