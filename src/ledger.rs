@@ -29,7 +29,7 @@ use std::pin::Pin;
 use uuid::Uuid;
 
 use keys::Keys;
-use rows::{Attempt, Change, Document, Event, Filter, Open, Opened, Payment, Position, Retention, Swept};
+use rows::{Change, Document, Event, Filter, Open, Opened, Payment, Position, Retention, Swept};
 
 /// What the calls of a [`Ledger`] return: boxed, because the ledger is a trait object, and sendable, because it is the
 /// only thing of the data path that crosses threads.
@@ -56,6 +56,9 @@ pub trait Ledger: Send + Sync {
     /// One payment.
     fn get(&self, payment: Uuid) -> Answer<'_, Option<Payment>>;
 
+    /// The payments of these ids that there are, in no order.
+    fn get_all(&self, payments: Vec<Uuid>) -> Answer<'_, Vec<Payment>>;
+
     /// The payment with this key hash.
     fn by_key(&self, key_hash: [u8; 32]) -> Answer<'_, Option<Payment>>;
 
@@ -71,9 +74,6 @@ pub trait Ledger: Send + Sync {
     /// Events of all payments after a position, in the order they were recorded: the feed of read models. At most
     /// `limit`.
     fn events_after(&self, position: i64, limit: usize) -> Answer<'_, Vec<Event>>;
-
-    /// A payment's attempts, in order.
-    fn attempts(&self, payment: Uuid) -> Answer<'_, Vec<Attempt>>;
 
     /// A sealed value of a payment, opened; e.g. the answer that was given to the application.
     fn unseal(&self, payment: Uuid, name: String) -> Answer<'_, Option<Vec<u8>>>;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::fold::Fold;
 use super::store::{self, Batch, Place, StoreError};
-use crate::ledger::rows::Event;
+use crate::ledger::rows::{Event, Payment};
 use crate::ledger::{Ledger, LedgerError};
 
 /// How often the ledger's position is looked at: what a person calls live.
@@ -141,10 +141,20 @@ impl Follower {
             });
             of.push(event);
         }
+        let unknown: Vec<Uuid> = order
+            .iter()
+            .filter(|id| !self.folded.contains_key(id))
+            .copied()
+            .collect();
+        let mut rows = HashMap::new();
+        if !unknown.is_empty() {
+            let found = self.ledger.get_all(unknown).await?;
+            rows.extend(found.into_iter().map(|row| (row.id, row)));
+        }
         let mut batch = Batch::default();
         for payment in order {
             let Some(events) = fresh.get(&payment) else { continue };
-            let mut fold = self.folded(payment, events).await?;
+            let mut fold = self.folded(payment, events, rows.remove(&payment)).await?;
             let before = (fold.seq > 0).then(|| fold.figures());
             for event in events {
                 take(&mut fold, event);
@@ -165,12 +175,15 @@ impl Follower {
     }
 
     /// A payment as it was before these events.
-    async fn folded(&mut self, payment: Uuid, events: &[&Event]) -> Result<Fold, Trouble> {
+    async fn folded(&mut self, payment: Uuid, events: &[&Event], row: Option<Payment>) -> Result<Fold, Trouble> {
         let first = events.first().map_or(1, |event| event.seq);
         if let Some(fold) = self.folded.remove(&payment).filter(|fold| fold.seq + 1 == first) {
             return Ok(fold);
         }
-        let row = self.ledger.get(payment).await?.ok_or(Trouble::Orphan(payment))?;
+        let row = match row {
+            Some(row) => row,
+            None => self.ledger.get(payment).await?.ok_or(Trouble::Orphan(payment))?,
+        };
         let earlier = match first {
             1 => Vec::new(),
             _ => self.ledger.events(payment).await?,

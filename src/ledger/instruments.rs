@@ -173,7 +173,11 @@ fn key(keys: &Keys, tenant: &str, gateway: &str, token: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 fn visible(field: &'static str, text: &str) -> Result<(), InstrumentError> {

@@ -76,7 +76,7 @@ pub struct Position {
 pub struct Change {
     /// The payment.
     pub payment: Uuid,
-    /// Made by the caller (UUIDv7) once for each change, kept when it is sent again.
+    /// Made by the caller (UUIDv7) once for each change, kept when it is sent again; applied once to its payment.
     pub op_id: Uuid,
     /// The version it was computed from.
     pub version: i64,
@@ -147,21 +147,6 @@ pub struct NewAttempt {
     /// The idempotency key it carries, or what stands for one; unique with gateway and leg. Kept as a keyed hash, since
     /// applications put e-mail addresses into theirs.
     pub gateway_key: String,
-}
-
-/// An attempt as recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// From 1, within the payment.
-    pub n: u32,
-    /// The configured gateway's name.
-    pub gateway: String,
-    /// What for.
-    pub leg: String,
-    /// Whether it is the winner.
-    pub winner: bool,
-    /// When it was recorded.
-    pub at: i64,
 }
 
 /// Whose ids they are.

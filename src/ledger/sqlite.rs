@@ -13,7 +13,9 @@ mod chain;
 mod checkpoint;
 mod codec;
 pub mod file;
+mod names;
 mod read;
+mod recent;
 mod schema;
 mod start;
 mod writer;
@@ -32,9 +34,10 @@ use uuid::Uuid;
 
 use super::keys::Keys;
 use super::rows::{
-    Attempt, Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept,
+    Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept,
 };
 use super::{Answer, Health, Ledger, LedgerError};
+use names::Known;
 pub use start::StartError;
 use writer::{Context, Task, Work, Writer};
 
@@ -119,6 +122,7 @@ pub struct SqliteLedger {
     questions: Option<mpsc::Sender<read::Question>>,
     threads: Vec<JoinHandle<()>>,
     watch: SpaceWatch,
+    names: Arc<names::Names>,
     /// Let go last, when no thread touches the file any more.
     _hold: start::Hold,
 }
@@ -203,6 +207,7 @@ impl SqliteLedger {
             connection,
             keys: Arc::clone(&keys),
             chain,
+            recent: recent::Recent::default(),
             owner,
             gauges: Arc::clone(&gauges),
             pacer: checkpoint::Pacer::start(path.clone(), Arc::clone(&gauges)).map_err(io)?,
@@ -224,6 +229,7 @@ impl SqliteLedger {
                 reserve: options.reserve,
                 looked_at: AtomicI64::new(0),
             },
+            names: Arc::default(),
             _hold: hold,
         })
     }
@@ -357,6 +363,10 @@ impl Ledger for SqliteLedger {
         self.ask(move |connection, keys| read::get(connection, keys, payment))
     }
 
+    fn get_all(&self, payments: Vec<Uuid>) -> Answer<'_, Vec<Payment>> {
+        self.ask(move |connection, keys| read::get_all(connection, keys, &payments))
+    }
+
     fn by_key(&self, key_hash: [u8; 32]) -> Answer<'_, Option<Payment>> {
         self.ask(move |connection, keys| read::by_key(connection, keys, &key_hash))
     }
@@ -375,10 +385,6 @@ impl Ledger for SqliteLedger {
 
     fn events_after(&self, position: i64, limit: usize) -> Answer<'_, Vec<Event>> {
         self.ask(move |connection, _| read::events_after(connection, position, limit))
-    }
-
-    fn attempts(&self, payment: Uuid) -> Answer<'_, Vec<Attempt>> {
-        self.ask(move |connection, _| read::attempts(connection, payment))
     }
 
     fn unseal(&self, payment: Uuid, name: String) -> Answer<'_, Option<Vec<u8>>> {
@@ -406,6 +412,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn put_document(&self, space: &'static str, key: String, value: String, expected: Option<i64>) -> Answer<'_, i64> {
+        self.names.note(space, &key);
         match self.keys.seal(&document_place(space, &key), value.as_bytes()) {
             Ok(sealed) => self.change(move |context| apply::put_document(context, space, &key, &sealed, expected)),
             Err(_) => failed(LedgerError::Invalid("the system gives no random bytes")),
@@ -413,7 +420,17 @@ impl Ledger for SqliteLedger {
     }
 
     fn document(&self, space: &'static str, key: String) -> Answer<'_, Option<Document>> {
-        self.ask(move |connection, keys| read::document(connection, keys, space, &key))
+        match self.names.look(space, &key) {
+            Known::Absent => Box::pin(std::future::ready(Ok(None))),
+            Known::Perhaps => self.ask(move |connection, keys| read::document(connection, keys, space, &key)),
+            Known::Unread => {
+                let names = Arc::clone(&self.names);
+                self.ask(move |connection, keys| {
+                    names.were_read(space, read::document_keys(connection, space, names::MOST));
+                    read::document(connection, keys, space, &key)
+                })
+            }
+        }
     }
 
     fn documents(

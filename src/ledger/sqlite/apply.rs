@@ -18,14 +18,12 @@ pub(super) fn open(context: &mut Context<'_>, open: &Open) -> Result<Opened, Led
     if open.events.is_empty() {
         return Err(LedgerError::Invalid("a payment opens with an event"));
     }
-    if let Some((payment, position)) = applied(context, open.op_id)? {
-        return if payment == open.payment {
-            Ok(Opened::New(position))
-        } else {
-            Err(reused())
-        };
-    }
-    if let Some(existing) = by_key(context, &open.key_hash)? {
+    if let Some(existing) = find(context, "key_hash", &open.key_hash)? {
+        if existing.payment.id == open.payment
+            && let Some(position) = applied(context, &existing, open.op_id)?
+        {
+            return Ok(Opened::New(position));
+        }
         return Ok(Opened::Existing(Box::new(existing.payment)));
     }
     if context.full {
@@ -69,13 +67,19 @@ pub(super) fn open(context: &mut Context<'_>, open: &Open) -> Result<Opened, Led
             obligations: 0,
             tombstone: false,
         },
+        n: 0,
         head: [0; 32],
+        last: 0,
+        attempts: 0,
+        winner: None,
     };
     record(context, &mut stored, Some(open.op_id), &open.events)?;
+    plan(context, &mut stored, &open.attempts)?;
     stored.insert(context.connection, context.keys).map_err(disk)?;
-    plan(context, open.payment, &open.attempts)?;
     name(context, open.payment, &open.ids)?;
-    Ok(Opened::New(stored.payment.position))
+    let position = stored.payment.position;
+    context.recent.put(stored);
+    Ok(Opened::New(position))
 }
 
 /// Applies a change.
@@ -83,16 +87,13 @@ pub(super) fn append(context: &mut Context<'_>, change: &Change) -> Result<Posit
     if change.events.is_empty() {
         return Err(LedgerError::Invalid("a change leaves an event"));
     }
-    if let Some((payment, position)) = applied(context, change.op_id)? {
-        return if payment == change.payment {
-            Ok(position)
-        } else {
-            Err(reused())
-        };
-    }
     let mut stored = load(context, change.payment)?.ok_or(LedgerError::NotFound)?;
     let Position { version, epoch, .. } = stored.payment.position;
     if (version, epoch) != (change.version, change.epoch) {
+        // What was applied has moved the payment past the version that it was computed from.
+        if let Some(position) = applied(context, &stored, change.op_id)? {
+            return Ok(position);
+        }
         return Err(LedgerError::Conflict { version, epoch });
     }
     let payment = &mut stored.payment;
@@ -114,11 +115,13 @@ pub(super) fn append(context: &mut Context<'_>, change: &Change) -> Result<Posit
         payment.lease_until = context.now + change.lease_ms;
     }
     record(context, &mut stored, Some(change.op_id), &change.events)?;
+    plan(context, &mut stored, &change.attempts)?;
+    win(&mut stored, change.winner)?;
     constrained(stored.update(context.connection, context.keys), Constraint::Order)?;
-    plan(context, change.payment, &change.attempts)?;
-    win(context, change.payment, change.winner)?;
     name(context, change.payment, &change.ids)?;
-    Ok(stored.payment.position)
+    let position = stored.payment.position;
+    context.recent.put(stored);
+    Ok(position)
 }
 
 /// Takes over a payment. Only one process has this file, so an owner that is not this one is dead.
@@ -142,6 +145,7 @@ pub(super) fn take_lease(context: &mut Context<'_>, id: Uuid, ttl_ms: i64) -> Re
     };
     record(context, &mut stored, None, &[event])?;
     stored.update(context.connection, context.keys).map_err(disk)?;
+    context.recent.put(stored.clone());
     Ok(Some(stored.payment))
 }
 
@@ -153,6 +157,7 @@ pub(super) fn renew_lease(context: &mut Context<'_>, id: Uuid, epoch: i64, ttl_m
     }
     stored.payment.lease_until = context.now + ttl_ms;
     stored.update(context.connection, context.keys).map_err(disk)?;
+    context.recent.put(stored);
     Ok(true)
 }
 
@@ -173,12 +178,12 @@ pub(super) fn keep_sealed(context: &Context<'_>, id: Uuid, values: &[(String, Ve
 
 /// Erases what has outlived its retention.
 pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<Swept, LedgerError> {
+    let from = swept_to(context)?;
     let sealed = due(
         context,
-        "SELECT id FROM payments WHERE terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
+        "SELECT id FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
          AND EXISTS (SELECT 1 FROM sealed WHERE payment = id) ORDER BY n LIMIT ?2",
-        retention.sealed_before,
-        retention.limit,
+        (retention.sealed_before, retention.limit, from),
     )?;
     let mut swept = Swept::default();
     for id in sealed {
@@ -186,10 +191,9 @@ pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<
     }
     let bodies = due(
         context,
-        "SELECT id FROM payments WHERE terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
+        "SELECT id FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
          ORDER BY n LIMIT ?2",
-        retention.bodies_before,
-        retention.limit,
+        (retention.bodies_before, retention.limit, from),
     )?;
     for id in bodies {
         let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
@@ -197,17 +201,53 @@ pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<
         stored.payment.tombstone = true;
         stored.update(context.connection, context.keys).map_err(disk)?;
         swept.sealed += erase(context, "DELETE FROM sealed WHERE payment = ?1", id)?;
-        erase_payloads(context, id)?;
+        erase_payloads(context, &stored)?;
+        context.recent.put(stored);
         swept.payments += 1;
+    }
+    if swept.payments > 0 {
+        sweep_on(context, from)?;
     }
     Ok(swept)
 }
 
-fn due(context: &Context<'_>, sql: &str, before: i64, limit: usize) -> Result<Vec<Uuid>, LedgerError> {
+/// The number up to which all payments are tombstones.
+fn swept_to(context: &Context<'_>) -> Result<i64, LedgerError> {
+    let value: Option<Vec<u8>> = context
+        .connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'swept'")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
+        .map_err(disk)?;
+    let bytes = value.and_then(|value| <[u8; 8]>::try_from(value).ok());
+    Ok(bytes.map_or(0, i64::from_be_bytes))
+}
+
+fn sweep_on(context: &Context<'_>, from: i64) -> Result<(), LedgerError> {
+    context
+        .connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT n FROM payments WHERE n > ?1 AND tombstone = 0 ORDER BY n LIMIT 1),
+                 (SELECT max(n) + 1 FROM payments)) - 1",
+        )
+        .and_then(|mut statement| statement.query_row([from], |row| row.get::<_, i64>(0)))
+        .and_then(|to| {
+            context
+                .connection
+                .prepare_cached(
+                    "INSERT INTO meta (name, value) VALUES ('swept', ?1)
+                     ON CONFLICT (name) DO UPDATE SET value = ?1",
+                )?
+                .execute([&to.to_be_bytes()[..]])
+        })
+        .map(|_| ())
+        .map_err(disk)
+}
+
+fn due(context: &Context<'_>, sql: &str, (before, limit, from): (i64, usize, i64)) -> Result<Vec<Uuid>, LedgerError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
     let rows = statement
-        .query_map(params![before, limit], |row| row.get::<_, [u8; 16]>(0))
+        .query_map(params![before, limit, from], |row| row.get::<_, [u8; 16]>(0))
         .map_err(disk)?;
     rows.map(|row| row.map(Uuid::from_bytes).map_err(disk)).collect()
 }
@@ -218,22 +258,16 @@ fn erase(context: &Context<'_>, sql: &str, id: Uuid) -> Result<usize, LedgerErro
 }
 
 /// Replaces payloads by their digests, so that the chains still verify.
-fn erase_payloads(context: &Context<'_>, id: Uuid) -> Result<(), LedgerError> {
-    let mut statement = context
-        .connection
-        .prepare_cached("SELECT position, payload FROM events WHERE payment = ?1 AND payload IS NOT NULL")
-        .map_err(disk)?;
-    let rows = statement
-        .query_map([id.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-        })
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(disk)?;
-    for (position, payload) in rows {
+fn erase_payloads(context: &Context<'_>, stored: &Stored) -> Result<(), LedgerError> {
+    for event in chain::backwards(context.connection, stored.payment.id, stored.last)? {
+        if event.erased {
+            continue;
+        }
+        let event = event.event;
         context
             .connection
             .prepare_cached("UPDATE events SET payload = NULL, erased = ?2 WHERE position = ?1")
-            .and_then(|mut statement| statement.execute(params![position, chain::digest(&payload)]))
+            .and_then(|mut statement| statement.execute(params![event.position, chain::digest(&event.payload)]))
             .map_err(disk)?;
     }
     Ok(())
@@ -277,40 +311,31 @@ pub(super) fn delete_document(context: &mut Context<'_>, space: &str, key: &str)
         .map_err(disk)
 }
 
-/// Whether an operation was applied, and where its payment stood then.
-fn applied(context: &Context<'_>, op_id: Uuid) -> Result<Option<(Uuid, Position)>, LedgerError> {
-    context
-        .connection
-        .prepare_cached(
-            "SELECT payment, version, epoch, (SELECT max(seq) FROM events AS later
-                 WHERE later.payment = events.payment AND later.version = events.version)
-             FROM events WHERE op_id = ?1",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_row([op_id.as_bytes()], |row| {
-                    let position = Position {
-                        version: row.get(1)?,
-                        epoch: row.get(2)?,
-                        seq: row.get(3)?,
-                    };
-                    Ok((Uuid::from_bytes(row.get(0)?), position))
-                })
-                .optional()
-        })
-        .map_err(disk)
+/// Whether an operation was applied to a payment, and where it stood then.
+fn applied(context: &Context<'_>, stored: &Stored, op_id: Uuid) -> Result<Option<Position>, LedgerError> {
+    // The operation's id stands with the first of its events, which are those of one version.
+    let (mut seq, mut of) = (0, 0);
+    for event in chain::backwards(context.connection, stored.payment.id, stored.last)? {
+        if event.version != of {
+            (seq, of) = (event.event.seq, event.version);
+        }
+        if event.op_id == Some(op_id) {
+            return Ok(Some(Position {
+                version: event.version,
+                epoch: event.epoch,
+                seq,
+            }));
+        }
+    }
+    Ok(None)
 }
 
-fn reused() -> LedgerError {
-    LedgerError::Invalid("the operation id was used for another payment")
-}
-
+/// A payment, as it is within this transaction.
 fn load(context: &Context<'_>, id: Uuid) -> Result<Option<Stored>, LedgerError> {
-    find(context, "id", id.as_bytes())
-}
-
-fn by_key(context: &Context<'_>, key_hash: &[u8; 32]) -> Result<Option<Stored>, LedgerError> {
-    find(context, "key_hash", key_hash)
+    match context.recent.get(id) {
+        Some(stored) => Ok(Some(stored.clone())),
+        None => find(context, "id", id.as_bytes()),
+    }
 }
 
 fn find(context: &Context<'_>, column: &str, value: &[u8]) -> Result<Option<Stored>, LedgerError> {
@@ -362,8 +387,8 @@ fn record(
         context
             .connection
             .prepare_cached(
-                "INSERT INTO events (position, payment, seq, version, epoch, at, op_id, kind, payload, hash)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO events (position, payment, seq, version, epoch, at, op_id, kind, payload, hash, previous)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -377,48 +402,45 @@ fn record(
                     event.kind,
                     event.payload,
                     hash,
+                    stored.last,
                 ])
             })
             .map_err(disk)?;
         stored.head = hash;
+        stored.last = context.chain.position;
     }
     Ok(())
 }
 
-fn plan(context: &Context<'_>, id: Uuid, attempts: &[NewAttempt]) -> Result<(), LedgerError> {
+fn plan(context: &Context<'_>, stored: &mut Stored, attempts: &[NewAttempt]) -> Result<(), LedgerError> {
     for attempt in attempts {
         let hash = context
             .keys
             .attempt_hash(&attempt.gateway, &attempt.leg, &attempt.gateway_key);
         let inserted = context
             .connection
-            .prepare_cached(
-                "INSERT INTO attempts (payment, n, gateway, leg, key_hash, winner, at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![id.as_bytes(), attempt.n, attempt.gateway, attempt.leg, hash, context.now])
-            });
+            .prepare_cached("INSERT INTO attempts (key_hash, payment, n) VALUES (?1, ?2, ?3)")
+            .and_then(|mut statement| statement.execute(params![hash, stored.payment.id.as_bytes(), attempt.n]));
         constrained(inserted.map(|_| ()), Constraint::Attempt)?;
+        stored.attempts = stored.attempts.max(attempt.n);
     }
     Ok(())
 }
 
-fn win(context: &Context<'_>, id: Uuid, winner: Winner) -> Result<(), LedgerError> {
-    let (sql, n) = match winner {
-        Winner::Keep => return Ok(()),
-        Winner::Set(n) => ("UPDATE attempts SET winner = 1 WHERE payment = ?1 AND n = ?2", n),
-        Winner::Revoke => (
-            "UPDATE attempts SET winner = 0 WHERE payment = ?1 AND winner = 1 AND ?2 = 0",
-            0,
-        ),
-    };
-    let updated = context
-        .connection
-        .prepare_cached(sql)
-        .and_then(|mut statement| statement.execute(params![id.as_bytes(), n]));
-    match constrained(updated, Constraint::Winner)? {
-        0 => Err(LedgerError::Invalid("there is no such winner")),
-        _ => Ok(()),
+fn win(stored: &mut Stored, winner: Winner) -> Result<(), LedgerError> {
+    match winner {
+        Winner::Keep => Ok(()),
+        Winner::Set(n) if n == 0 || n > stored.attempts => Err(LedgerError::Invalid("there is no such attempt")),
+        Winner::Set(_) if stored.winner.is_some() => Err(LedgerError::Taken(Constraint::Winner)),
+        Winner::Set(n) => {
+            stored.winner = Some(n);
+            Ok(())
+        }
+        Winner::Revoke if stored.winner.is_none() => Err(LedgerError::Invalid("there is no winner")),
+        Winner::Revoke => {
+            stored.winner = None;
+            Ok(())
+        }
     }
 }
 

@@ -87,14 +87,19 @@ impl Link<'_> {
 }
 
 /// The columns that [`Stored::read`] wants.
-pub(super) const COLUMNS: &str = "position, payment, seq, version, epoch, at, op_id, kind, payload, erased, hash";
+pub(super) const COLUMNS: &str =
+    "position, payment, seq, version, epoch, at, op_id, kind, payload, erased, hash, previous";
 
 /// An event as it lies in the table.
 pub(super) struct Stored {
     pub event: Event,
-    version: i64,
-    epoch: i64,
-    op_id: Option<Uuid>,
+    /// The position of the payment's event before it; 0 for the first.
+    pub previous: i64,
+    pub version: i64,
+    pub epoch: i64,
+    pub op_id: Option<Uuid>,
+    /// Whether only its payload's digest is left.
+    pub erased: bool,
     digest: Hash,
 }
 
@@ -118,9 +123,11 @@ impl Stored {
                 payload: payload.unwrap_or_default(),
                 hash: codec::get(row, 10)?,
             },
+            previous: codec::get(row, 11)?,
             version: codec::get(row, 3)?,
             epoch: codec::get(row, 4)?,
             op_id: codec::get::<Option<[u8; 16]>>(row, 6)?.map(Uuid::from_bytes),
+            erased: erased.is_some(),
             digest,
         })
     }
@@ -148,6 +155,25 @@ impl Stored {
 
 fn damaged(position: i64) -> LedgerError {
     LedgerError::Damaged(format!("event {position} is not what was recorded"))
+}
+
+/// A payment's events from the one at `last` back to its first: each names the one before it.
+pub(super) fn backwards(connection: &Connection, payment: Uuid, last: i64) -> Result<Vec<Stored>, LedgerError> {
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE position = ?1");
+    let mut statement = connection.prepare_cached(&sql).map_err(codec::disk)?;
+    let (mut at, mut found) = (last, Vec::new());
+    while at > 0 {
+        let mut rows = statement.query([at]).map_err(codec::disk)?;
+        let row = rows.next().map_err(codec::disk)?.ok_or_else(|| damaged(at))?;
+        let stored = Stored::read(row)?;
+        // Ever further back, or it would never end.
+        if stored.event.payment != payment || stored.previous >= at {
+            return Err(damaged(at));
+        }
+        at = stored.previous;
+        found.push(stored);
+    }
+    Ok(found)
 }
 
 /// Reads the kept end of the chain over all, and verifies that the table ends exactly there.

@@ -4,8 +4,13 @@
 //! several milliseconds. Here a thread of its own copies in the background (a PASSIVE checkpoint waits for nobody and
 //! blocks nobody). The log starts again from its beginning only when everything in it was copied; under steady load the
 //! background never quite catches up, so when the log is large the writer copies the small rest itself.
+//!
+//! The log's file begins longer than the log ([`make_room`]), and never gets shorter while the ledger is open: a commit that
+//! makes a file longer has to write its length, too, which takes the disk longer than writing where there is room.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -26,6 +31,28 @@ const LOOK: u64 = 16;
 /// How long the writer must be quiet before the rest is copied at leisure.
 const IDLE: Duration = Duration::from_millis(500);
 const PAGE: u64 = 4096;
+/// Room in the log's file from the start on: some hundred commits.
+const ROOM: u64 = 16 << 20;
+
+/// Makes room in the log's file, before anybody writes to it. What lies beyond the log's end is nothing to SQLite, and
+/// zeros least of all. Without room on the disk the file stays as it is: commits are then slower.
+pub(super) fn make_room(database: &Path) -> std::io::Result<()> {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    let mut file = OpenOptions::new().write(true).open(PathBuf::from(name))?;
+    let length = file.seek(SeekFrom::End(0))?;
+    let zeros = vec![0; 1 << 18];
+    let mut at = length;
+    while at < ROOM {
+        let piece = (ROOM - at).min(zeros.len() as u64);
+        if let Err(error) = file.write_all(&zeros[..piece as usize]) {
+            file.set_len(length)?;
+            return Err(error);
+        }
+        at += piece;
+    }
+    file.sync_all()
+}
 
 /// The writer's side.
 pub(super) struct Pacer {

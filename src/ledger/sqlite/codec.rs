@@ -15,13 +15,21 @@ use super::chain::Hash;
 /// The columns that [`payment`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, tenant, route, key_hash, fingerprint, fp_version, amount, currency, order_ref, \
      holds_order, first_gateway, gateway, state, folded, version, epoch, seq, owner, lease_until, deadline, created_at, \
-     updated_at, terminal, in_doubt, manual, obligations, tombstone, head, mac";
+     updated_at, terminal, in_doubt, manual, obligations, tombstone, head, last, attempts, winner, mac, n";
 
-/// A payment with the end of its chain.
+/// A payment with the end of its chain, and what only constrains.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub payment: Payment,
+    /// Its row; 0 before it has one.
+    pub n: i64,
     pub head: Hash,
+    /// The position of its last event.
+    pub last: i64,
+    /// The highest number of an attempt.
+    pub attempts: u32,
+    /// The attempt that won. One column: a payment has no two.
+    pub winner: Option<u32>,
 }
 
 /// What an error of SQLite means for the caller.
@@ -52,6 +60,23 @@ fn number<T: TryFrom<i64>>(row: &Row<'_>, at: usize) -> Result<T, LedgerError> {
     T::try_from(get::<i64>(row, at)?).map_err(|_| LedgerError::Damaged(format!("column {at} is out of range")))
 }
 
+/// What a payment's folded state is likely to grow by until it is over.
+const GROWTH: usize = 256;
+
+/// A folded state with room to grow: a row that does not fit its page any more has its neighbours moved to other pages,
+/// which takes longer to write than the row. White space at the end of JSON means nothing.
+fn padded(folded: &str) -> String {
+    let mut padded = String::with_capacity(folded.len() + GROWTH);
+    padded.push_str(folded);
+    padded.extend(std::iter::repeat_n(' ', GROWTH));
+    padded
+}
+
+fn unpadded(mut folded: String) -> String {
+    folded.truncate(folded.trim_end_matches(' ').len());
+    folded
+}
+
 /// Reads a payment and verifies its seal.
 pub(super) fn payment(row: &Row<'_>, keys: &Keys) -> Result<Stored, LedgerError> {
     let stored = Stored {
@@ -69,7 +94,7 @@ pub(super) fn payment(row: &Row<'_>, keys: &Keys) -> Result<Stored, LedgerError>
             first_gateway: get(row, 10)?,
             gateway: get(row, 11)?,
             state: get(row, 12)?,
-            folded: get(row, 13)?,
+            folded: unpadded(get(row, 13)?),
             position: Position {
                 version: get(row, 14)?,
                 epoch: get(row, 15)?,
@@ -86,9 +111,13 @@ pub(super) fn payment(row: &Row<'_>, keys: &Keys) -> Result<Stored, LedgerError>
             obligations: number(row, 25)?,
             tombstone: get(row, 26)?,
         },
+        n: get(row, 32)?,
         head: get(row, 27)?,
+        last: get(row, 28)?,
+        attempts: number(row, 29)?,
+        winner: get(row, 30)?,
     };
-    if get::<Hash>(row, 28)? == stored.mac(keys) {
+    if get::<Hash>(row, 31)? == stored.mac(keys) {
         Ok(stored)
     } else {
         Err(LedgerError::Damaged(format!(
@@ -142,15 +171,16 @@ impl Stored {
     }
 
     /// Writes a new row.
-    pub fn insert(&self, connection: &rusqlite::Connection, keys: &Keys) -> rusqlite::Result<()> {
+    pub fn insert(&mut self, connection: &rusqlite::Connection, keys: &Keys) -> rusqlite::Result<()> {
         let payment = &self.payment;
         connection
             .prepare_cached(
                 "INSERT INTO payments (id, tenant, route, key_hash, fingerprint, fp_version, amount, currency, order_ref,
                      holds_order, first_gateway, gateway, state, folded, version, epoch, seq, owner, lease_until, deadline,
-                     created_at, updated_at, terminal, in_doubt, manual, obligations, tombstone, head, mac)
+                     created_at, updated_at, terminal, in_doubt, manual, obligations, tombstone, head, last, attempts,
+                     winner, mac)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
+                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
             )?
             .execute(params![
                 payment.id.as_bytes(),
@@ -166,7 +196,7 @@ impl Stored {
                 payment.first_gateway,
                 payment.gateway,
                 payment.state,
-                payment.folded,
+                padded(&payment.folded),
                 payment.position.version,
                 payment.position.epoch,
                 payment.position.seq,
@@ -181,8 +211,12 @@ impl Stored {
                 payment.obligations,
                 payment.tombstone,
                 self.head,
+                self.last,
+                self.attempts,
+                self.winner,
                 self.mac(keys),
             ])?;
+        self.n = connection.last_insert_rowid();
         Ok(())
     }
 
@@ -193,11 +227,12 @@ impl Stored {
             .prepare_cached(
                 "UPDATE payments SET amount = ?2, currency = ?3, holds_order = ?4, gateway = ?5, state = ?6, folded = ?7,
                      version = ?8, epoch = ?9, seq = ?10, owner = ?11, lease_until = ?12, updated_at = ?13, terminal = ?14,
-                     in_doubt = ?15, manual = ?16, obligations = ?17, tombstone = ?18, head = ?19, mac = ?20
-                 WHERE id = ?1",
+                     in_doubt = ?15, manual = ?16, obligations = ?17, tombstone = ?18, head = ?19, last = ?20,
+                     attempts = ?21, winner = ?22, mac = ?23
+                 WHERE n = ?1",
             )?
             .execute(params![
-                payment.id.as_bytes(),
+                self.n,
                 payment.amount,
                 payment.currency,
                 payment.holds_order,
@@ -216,6 +251,9 @@ impl Stored {
                 payment.obligations,
                 payment.tombstone,
                 self.head,
+                self.last,
+                self.attempts,
+                self.winner,
                 self.mac(keys),
             ])?;
         Ok(())

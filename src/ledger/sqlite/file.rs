@@ -42,7 +42,10 @@ impl LedgerFile {
         connection.execute_batch(
             "PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;",
         )?;
-        schema::version(&connection)?.ok_or(StartError::NotALedger)?;
+        let found = schema::version(&connection)?.ok_or(StartError::NotALedger)?;
+        if found < schema::VERSION {
+            return Err(StartError::Older { found });
+        }
         start::same_key(&connection, &keys)?;
         Ok(Self { connection, keys })
     }

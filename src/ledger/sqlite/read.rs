@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::super::LedgerError;
 use super::super::keys::Keys;
-use super::super::rows::{Attempt, Document, Event, Filter, Id, Payment, Scope};
+use super::super::rows::{Document, Event, Filter, Id, Payment, Scope};
 use super::chain::{self, Chain};
 use super::codec::{self, disk};
 use super::start;
@@ -79,6 +79,13 @@ pub(super) fn get(connection: &Connection, keys: &Keys, id: Uuid) -> Result<Opti
     Ok(payments(connection, keys, "WHERE id = ?1", &[id.as_bytes()])?.pop())
 }
 
+pub(super) fn get_all(connection: &Connection, keys: &Keys, ids: &[Uuid]) -> Result<Vec<Payment>, LedgerError> {
+    // One read transaction: beginning one for each costs more than the reading.
+    let snapshot = connection.unchecked_transaction().map_err(disk)?;
+    let found = ids.iter().map(|id| get(&snapshot, keys, *id));
+    found.filter_map(Result::transpose).collect()
+}
+
 pub(super) fn by_key(connection: &Connection, keys: &Keys, hash: &[u8; 32]) -> Result<Option<Payment>, LedgerError> {
     Ok(payments(connection, keys, "WHERE key_hash = ?1", &[hash])?.pop())
 }
@@ -125,21 +132,19 @@ pub(super) fn ids(connection: &Connection, payment: Uuid) -> Result<Vec<Id>, Led
 pub(super) fn events(connection: &Connection, keys: &Keys, payment: Uuid) -> Result<Vec<Event>, LedgerError> {
     // One read transaction: the row and its events are of the same moment.
     let snapshot = connection.unchecked_transaction().map_err(disk)?;
-    let head: Option<([u8; 32], i64)> = snapshot
-        .prepare_cached("SELECT head, seq FROM payments WHERE id = ?1")
+    let end: Option<([u8; 32], i64, i64)> = snapshot
+        .prepare_cached("SELECT head, seq, last FROM payments WHERE id = ?1")
         .and_then(|mut statement| {
             statement
-                .query_row([payment.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row([payment.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()
         })
         .map_err(disk)?;
-    let Some((head, seq)) = head else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {} FROM events WHERE payment = ?1 ORDER BY seq", chain::COLUMNS);
-    let mut statement = snapshot.prepare_cached(&sql).map_err(disk)?;
-    let mut rows = statement.query([payment.as_bytes()]).map_err(disk)?;
+    let Some((head, seq, last)) = end else {
+        return Ok(Vec::new());
+    };
     let (mut before, mut events) = ([0; 32], Vec::new());
-    while let Some(row) = rows.next().map_err(disk)? {
-        let stored = chain::Stored::read(row)?;
+    for stored in chain::backwards(&snapshot, payment, last)?.into_iter().rev() {
         stored.verify(keys, &before)?;
         before = stored.event.hash;
         events.push(stored.event);
@@ -165,25 +170,6 @@ pub(super) fn events_after(connection: &Connection, position: i64, limit: usize)
         events.push(chain::Stored::read(row)?.event);
     }
     Ok(events)
-}
-
-pub(super) fn attempts(connection: &Connection, payment: Uuid) -> Result<Vec<Attempt>, LedgerError> {
-    connection
-        .prepare_cached("SELECT n, gateway, leg, winner, at FROM attempts WHERE payment = ?1 ORDER BY n")
-        .and_then(|mut statement| {
-            statement
-                .query_map([payment.as_bytes()], |row| {
-                    Ok(Attempt {
-                        n: row.get(0)?,
-                        gateway: row.get(1)?,
-                        leg: row.get(2)?,
-                        winner: row.get(3)?,
-                        at: row.get(4)?,
-                    })
-                })?
-                .collect()
-        })
-        .map_err(disk)
 }
 
 pub(super) fn unseal(
@@ -253,8 +239,8 @@ pub(super) fn list(connection: &Connection, keys: &Keys, filter: &Filter) -> Res
             ("(gateway = ? OR first_gateway = ?)", filter.gateway.as_ref().map(text)),
             ("route = ?", filter.route.as_ref().map(text)),
             ("currency = ?", filter.currency.as_ref().map(text)),
-            ("created_at >= ?", filter.created_from.map(Value::Integer)),
-            ("created_at < ?", filter.created_to.map(Value::Integer)),
+            ("n >= ?", since(connection, filter.created_from)?),
+            ("n < ?", since(connection, filter.created_to)?),
             (
                 "order_ref = ?",
                 filter.order_ref_hash.map(|hash| Value::Blob(hash.to_vec())),
@@ -288,6 +274,11 @@ pub(super) fn list(connection: &Connection, keys: &Keys, filter: &Filter) -> Res
         (filter.owing, "(terminal = 0 OR obligations > 0) AND obligations > 0"),
         (filter.manual, "manual = 1"),
         (filter.moved, "gateway <> first_gateway"),
+        // Almost every payment of most ledgers is; theirs are found among all, the others' by an index.
+        (
+            filter.tenant.as_deref().is_some_and(|tenant| tenant != "local"),
+            "tenant <> 'local'",
+        ),
     ] {
         if wanted {
             conditions.push(condition.to_owned());
@@ -311,6 +302,30 @@ pub(super) fn list(connection: &Connection, keys: &Keys, filter: &Filter) -> Res
         found.push(codec::payment(row, keys)?.payment);
     }
     Ok(found)
+}
+
+/// The number of the first payment opened at this time or later. Payments are numbered as time goes on, which never runs
+/// backwards here: a few looks find it.
+fn since(connection: &Connection, at: Option<i64>) -> Result<Option<Value>, LedgerError> {
+    let Some(at) = at else { return Ok(None) };
+    let last: i64 = connection
+        .prepare_cached("SELECT coalesce(max(n), 0) FROM payments")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(disk)?;
+    let mut statement = connection
+        .prepare_cached("SELECT created_at FROM payments WHERE n >= ?1 ORDER BY n LIMIT 1")
+        .map_err(disk)?;
+    let (mut from, mut to) = (1, last + 1);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        let created: i64 = statement.query_row([middle], |row| row.get(0)).map_err(disk)?;
+        if created < at {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    Ok(Some(Value::Integer(from)))
 }
 
 /// The first and last payment id that begins with this text, when it can be the beginning of one (8 digits or more, so
@@ -370,6 +385,18 @@ pub(super) fn documents(
     Ok(found)
 }
 
+/// The keys of a space; `None` when there are more than so many.
+pub(super) fn document_keys(connection: &Connection, space: &str, most: usize) -> Option<Vec<String>> {
+    let mut statement = connection
+        .prepare_cached("SELECT key FROM documents WHERE space = ?1 LIMIT ?2")
+        .ok()?;
+    let rows = statement
+        .query_map(params![space, bound(most) + 1], |row| row.get(0))
+        .ok()?;
+    let keys: Vec<String> = rows.collect::<Result<_, _>>().ok()?;
+    (keys.len() <= most).then_some(keys)
+}
+
 fn read_document(row: &rusqlite::Row<'_>, keys: &Keys, space: &str) -> Result<Document, LedgerError> {
     let key: String = codec::get(row, 0)?;
     let sealed: Vec<u8> = codec::get(row, 3)?;
@@ -389,20 +416,20 @@ pub(super) fn verify(connection: &Connection, keys: &Keys) -> Result<u64, Ledger
     let snapshot = connection.unchecked_transaction().map_err(disk)?;
     let damaged = |what: String| Err(LedgerError::Damaged(what));
     let mut chain = Chain::START;
-    let mut heads: std::collections::HashMap<Uuid, (i64, [u8; 32])> = std::collections::HashMap::new();
+    let mut heads: std::collections::HashMap<Uuid, (i64, [u8; 32], i64)> = std::collections::HashMap::new();
     let sql = format!("SELECT {} FROM events ORDER BY position", chain::COLUMNS);
     let mut statement = snapshot.prepare(&sql).map_err(disk)?;
     let mut rows = statement.query([]).map_err(disk)?;
     while let Some(row) = rows.next().map_err(disk)? {
         let stored = chain::Stored::read(row)?;
         let event = &stored.event;
-        let (seq, before) = heads.entry(event.payment).or_insert((0, [0; 32]));
+        let (seq, before, last) = heads.entry(event.payment).or_insert((0, [0; 32], 0));
         stored.verify(keys, before)?;
         chain = chain.next(keys, &event.hash, event.at);
-        if event.seq != *seq + 1 || event.position != chain.position {
+        if event.seq != *seq + 1 || event.position != chain.position || stored.previous != *last {
             return damaged(format!("an event before {} is missing", event.position));
         }
-        (*seq, *before) = (event.seq, event.hash);
+        (*seq, *before, *last) = (event.seq, event.hash, event.position);
     }
     let end = chain::stored_end(&snapshot).map_err(|error| LedgerError::Damaged(error.to_string()))?;
     if end != chain {
@@ -413,7 +440,7 @@ pub(super) fn verify(connection: &Connection, keys: &Keys) -> Result<u64, Ledger
     let mut rows = statement.query([]).map_err(disk)?;
     while let Some(row) = rows.next().map_err(disk)? {
         let stored = codec::payment(row, keys)?;
-        let end = (stored.payment.position.seq, stored.head);
+        let end = (stored.payment.position.seq, stored.head, stored.last);
         if heads.remove(&stored.payment.id) != Some(end) {
             return damaged(format!("payment {} and its events differ", stored.payment.id));
         }

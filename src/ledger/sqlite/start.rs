@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::keys::Keys;
 use super::chain::{self, Chain};
-use super::schema;
+use super::{checkpoint, schema};
 
 /// The oldest SQLite without the WAL-reset corruption (fixed in 3.51.3, 2026-03).
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -51,6 +51,14 @@ pub enum StartError {
         found: i64,
         /// The newest schema known here.
         known: i64,
+    },
+    /// An older program wrote it, and nothing has brought it up yet.
+    #[error(
+        "this ledger was written by an older sentinel (schema {found}); `sentinel run` brings it up when it starts"
+    )]
+    Older {
+        /// Its schema.
+        found: i64,
     },
     /// The key is another one.
     #[error("the key is not the one this ledger was made with; nothing in it could be found or opened again")]
@@ -232,6 +240,10 @@ pub(super) fn open(path: &Path, keys: &Keys, hold: &mut Hold) -> Result<(Connect
     schema::migrate(&mut connection, version.unwrap_or(0), schema::VERSION)?;
     let ledger = identify(&connection, keys, hold)?;
     let chain = chain::end(&connection, keys)?;
+    // Only slower without.
+    if let Err(error) = checkpoint::make_room(path) {
+        tracing::debug!(%error, "the ledger's log has no room of its own yet");
+    }
     hold.sign(ledger)?;
     Ok((connection, chain))
 }

@@ -22,6 +22,7 @@ use super::super::keys::Keys;
 use super::chain::{self, Chain};
 use super::checkpoint::Pacer;
 use super::codec::disk;
+use super::recent::Recent;
 use super::{Fatal, Gauges};
 use crate::failpoint;
 
@@ -34,6 +35,8 @@ pub(super) struct Context<'a> {
     pub keys: &'a Keys,
     /// The end of the chain, moved by every event.
     pub chain: &'a mut Chain,
+    /// Payments written a moment ago.
+    pub recent: &'a mut Recent,
     /// The ledger's time for this transaction.
     pub now: i64,
     /// This process.
@@ -119,6 +122,7 @@ pub(super) struct Writer {
     pub connection: Connection,
     pub keys: Arc<Keys>,
     pub chain: Chain,
+    pub recent: Recent,
     pub owner: uuid::Uuid,
     pub gauges: Arc<Gauges>,
     pub pacer: Pacer,
@@ -188,6 +192,7 @@ impl Writer {
                 return Ok(());
             }
             self.chain = before;
+            self.recent.forget();
             // SQLite takes back by itself what failed for want of space; then there is nothing left to roll back.
             if !self.connection.is_autocommit() {
                 self.execute("ROLLBACK")?;
@@ -212,6 +217,7 @@ impl Writer {
                 connection: &self.connection,
                 keys: &self.keys,
                 chain: &mut self.chain,
+                recent: &mut self.recent,
                 now,
                 owner: self.owner,
                 full: self.gauges.full.load(Relaxed),
@@ -224,6 +230,7 @@ impl Writer {
                 Err(LedgerError::Full) if self.connection.is_autocommit() => return Err(LedgerError::Full),
                 Err(_) if savepoints == Savepoints::Each => {
                     self.chain = saved;
+                    self.recent.forget();
                     self.execute("ROLLBACK TO change")?;
                     self.execute("RELEASE change")?;
                 }

@@ -32,6 +32,9 @@ async fn tampering_with_any_column_is_found() {
         "UPDATE events SET op_id = zeroblob(16) WHERE position = 1",
         "UPDATE events SET payment = (SELECT payment FROM events WHERE position = 4), seq = 9 WHERE position = 3",
         "UPDATE events SET payload = NULL, erased = zeroblob(32) WHERE position = 3",
+        "UPDATE events SET previous = 0 WHERE position = 3",
+        "UPDATE events SET previous = previous + 1 WHERE position = 3",
+        "UPDATE payments SET last = last - 1 WHERE n = 1",
         "UPDATE payments SET amount = 1 WHERE n = 1",
         "UPDATE payments SET folded = '{}' WHERE n = 1",
         "UPDATE payments SET state = 'failed' WHERE n = 1",
@@ -114,8 +117,10 @@ async fn a_log_cut_or_flipped_anywhere_gives_an_exact_prefix_or_a_refusal() {
         ledger.append(change(id, position, "observed")).await.expect("appends");
     }
     let all = ledger.events_after(0, usize::MAX).await.expect("events");
-    let (database, log, lock) = snapshot(directory.path());
+    let (database, mut log, lock) = snapshot(directory.path());
     drop(ledger);
+    // What lies behind the log's end is only room.
+    log.truncate(log.iter().rposition(|byte| *byte != 0).expect("a log") + 1);
     let file = |name: &str| copy.path().join(name);
     let mut lengths = std::collections::BTreeSet::new();
     let step = (log.len() / 150).max(1) | 1;

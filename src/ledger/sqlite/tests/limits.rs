@@ -1,5 +1,6 @@
 //! What is refused: at the start, when the queue is full, when the disk is full.
 
+use super::file::LedgerFile;
 use super::*;
 
 #[test]
@@ -56,6 +57,78 @@ async fn an_older_ledger_is_brought_up_step_by_step() {
             .await,
         Ok(1)
     );
+}
+
+/// A ledger of the third version with what is in one of this version.
+fn third_version(from: &Path, to: &Path) {
+    let mut connection = rusqlite::Connection::open(to).expect("opens");
+    schema::migrate(&mut connection, 0, 3).expect("the third version");
+    connection
+        .execute("ATTACH ?1 AS new", [from.to_str().expect("a path")])
+        .expect("attaches");
+    let columns = "n, id, tenant, route, key_hash, fingerprint, fp_version, amount, currency, order_ref, holds_order,
+        first_gateway, gateway, state, folded, version, epoch, seq, head, owner, lease_until, deadline, created_at,
+        updated_at, terminal, in_doubt, manual, obligations, tombstone, mac";
+    let event = "position, payment, seq, version, epoch, at, op_id, kind, payload, erased, hash";
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO meta SELECT * FROM new.meta;
+             INSERT INTO payments ({columns}) SELECT {columns} FROM new.payments;
+             INSERT INTO events ({event}) SELECT {event} FROM new.events;
+             INSERT INTO attempts SELECT a.payment, a.n, 'stripe', 'charge', a.key_hash, a.n IS p.winner, p.created_at
+                 FROM new.attempts AS a JOIN new.payments AS p ON p.id = a.payment;
+             INSERT INTO ids (scope, id, payment, kind) SELECT scope, id, payment, kind FROM new.ids;
+             INSERT INTO sealed SELECT payment, name, value FROM new.sealed;"
+        ))
+        .expect("fills");
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_third_version_keeps_all_it_knew() {
+    let (directory, older) = (
+        tempfile::tempdir().expect("directory"),
+        tempfile::tempdir().expect("directory"),
+    );
+    let first = ledger(directory.path());
+    let (won, position) = opened(&first, opening("k1")).await;
+    let (open, still) = opened(&first, opening("k2")).await;
+    let winning = Change {
+        winner: Winner::Set(2),
+        attempts: vec![attempt(2, "k1-2")],
+        ..change(won, position, "authorised")
+    };
+    let position = first.append(winning.clone()).await.expect("appends");
+    let known = (first.get(won).await, first.events(won).await, first.events(open).await);
+    drop(first);
+    third_version(&directory.path().join("ledger.db"), &older.path().join("ledger.db"));
+    let read = LedgerFile::open(&older.path().join("ledger.db"), keys());
+    assert!(matches!(read, Err(StartError::Older { found: 3 })), "{read:?}");
+
+    let ledger = ledger(older.path());
+    assert_eq!(ledger.verify().await, Ok(5));
+    assert_eq!(
+        (
+            ledger.get(won).await,
+            ledger.events(won).await,
+            ledger.events(open).await
+        ),
+        known
+    );
+    assert_eq!(ledger.append(winning).await, Ok(position), "applied already");
+    let second = Change {
+        winner: Winner::Set(1),
+        ..change(won, position, "authorised")
+    };
+    assert_eq!(ledger.append(second).await, Err(LedgerError::Taken(Constraint::Winner)));
+    let again = Open {
+        attempts: vec![attempt(1, "k1-2")],
+        ..opening("k3")
+    };
+    assert_eq!(ledger.open(again).await, Err(LedgerError::Taken(Constraint::Attempt)));
+    let found = ledger.by_id(app("local"), "pi_k1".to_owned()).await.expect("reads");
+    assert_eq!(found.expect("there").0.id, won);
+    ledger.append(change(open, still, "observed")).await.expect("goes on");
+    assert_eq!(ledger.verify().await, Ok(6));
 }
 
 #[test]
