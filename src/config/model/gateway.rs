@@ -89,18 +89,16 @@ impl fmt::Debug for Secret {
 /// | razorpay | `key_id`, `key_secret` |
 /// | adyen | `api_key`, `merchant_account` |
 /// | custom | the description's own |
+///
+/// Shared, and wiped with the last who has them: every attempt carries them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials(BTreeMap<String, Secret>);
+pub struct Credentials(Arc<BTreeMap<String, Secret>>);
 
 impl Credentials {
     /// Builds from names and values.
     pub fn new(values: BTreeMap<String, String>) -> Self {
-        Self(
-            values
-                .into_iter()
-                .map(|(name, value)| (name, Secret::new(value)))
-                .collect(),
-        )
+        let secret = |(name, value)| (name, Secret::new(value));
+        Self(Arc::new(values.into_iter().map(secret).collect()))
     }
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
