@@ -3,7 +3,7 @@
 //! `cargo bench --bench payments [-- --seconds N] [-- --dir DIR]`
 //!
 //! Everything goes through the real binary, with a ledger on the disk that `--dir` names, between gateways that answer at
-//! once (or after 50 ms). Three tables:
+//! once (or after 50 ms). Four tables:
 //!
 //! 1. **Failover.** One payment at a time, whose first gateway refuses connections, with the breaker closed and open. What
 //!    is added is over the second gateway's own time, measured on the same kind of connection without Sentinel.
@@ -11,6 +11,9 @@
 //!    16, 64 and 256 in flight.
 //! 3. **Fixed rate.** 1,000 payments a second to a gateway that takes 50 ms, against plain forwarding: processor time and
 //!    latency, counted from the scheduled moment.
+//!
+//! 4. **Syncs.** What one payment has written and synced, alone and among 64: durable writes by Sentinel's own metric, and
+//!    fsync(2) and fdatasync(2) by strace(1), which slows everything down and is therefore a run of its own.
 //!
 //! Beside them stands the disk's own append + fdatasync, measured between the rounds.
 
@@ -62,6 +65,7 @@ fn main() {
         throughput(dir.path(), length).await;
         disk.measure(dir.path());
         fixed_rate(dir.path(), length, &disk).await;
+        syncs(dir.path(), length).await;
     });
     disk.measure(dir.path());
     println!(
@@ -462,4 +466,29 @@ async fn fixed_rate(dir: &Path, length: Duration, disk: &Disk) {
         verdict(processor, 100.0),
         verdict(p50, bar)
     );
+}
+
+/// What a payment has written and synced.
+async fn syncs(dir: &Path, length: Duration) {
+    let first = gateway(stripe, Duration::ZERO).await;
+    let second = gateway(adyen, Duration::ZERO).await;
+    println!("\n| in flight | durable writes a payment | fsync and fdatasync a payment |");
+    println!("|---|---|---|");
+    for in_flight in [1, 64] {
+        let rig = Rig::start(dir, &format!("syncs-{in_flight}"), first, second, CLOSED);
+        let writes = || rig.sentinel.scrape().sum("sentinel_ledger_commit_seconds_count", &[]);
+        let answered = || rig.sentinel.scrape().sum("sentinel_payments_total", &[]);
+        let before = (writes(), answered());
+        closed_loop(rig.durable, in_flight, length).await;
+        let written = (writes() - before.0) / (answered() - before.1);
+        let before = answered();
+        let load = async { drop(closed_loop(rig.durable, in_flight, length).await) };
+        let synced = rig.sentinel.system_calls("fsync,fdatasync", load).await;
+        let payments = answered() - before;
+        let synced = synced.map_or_else(
+            || "no strace here".to_owned(),
+            |calls| format!("{:.2}", calls / payments),
+        );
+        println!("| {in_flight} | {written:.2} | {synced} |");
+    }
 }

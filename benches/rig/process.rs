@@ -61,6 +61,37 @@ impl Sentinel {
         sentinel
     }
 
+    /// How often the process calls these system calls while `load` runs, by strace(1); `None` where there is none, or where
+    /// it may not look.
+    pub async fn system_calls(&self, names: &str, load: impl Future<Output = ()>) -> Option<f64> {
+        let summary = self.dir.join("strace");
+        let pid = self.child.id().to_string();
+        let mut strace = Command::new("strace")
+            .args([
+                "-f",
+                "-c",
+                "-U",
+                "calls",
+                "-e",
+                &format!("trace={names}"),
+                "-p",
+                &pid,
+                "-o",
+            ])
+            .arg(&summary)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        std::thread::sleep(Duration::from_millis(300));
+        load.await;
+        let _ = Command::new("kill").args(["-INT", &strace.id().to_string()]).status();
+        let _ = strace.wait();
+        let text = std::fs::read_to_string(summary).ok()?;
+        let total = text.lines().find_map(|line| line.trim().strip_suffix("total"));
+        total?.trim().parse().ok()
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.join("sentinel.yaml")
     }

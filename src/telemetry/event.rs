@@ -6,8 +6,8 @@
 mod payment;
 
 pub use payment::{
-    FailedOver, FailoverRefused, InDoubt, LedgerTrouble, ObligationChanged, PaymentAnswered, Recovered, Replayed,
-    Resolved, WebhookReceived,
+    FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerTrouble, ObligationChanged, PaymentAnswered,
+    Recovered, Replayed, Resolved, WebhookReceived,
 };
 
 use std::fmt;

@@ -33,6 +33,7 @@ use crate::gateway::{Head, Incoming, Leg, OwnError};
 use crate::ledger::rows::Position;
 use crate::ledger::{Constraint, LedgerError};
 use crate::resilience::breaker::Permit;
+use crate::telemetry::event::LedgerCommitted;
 
 /// How long an actor outlives its work.
 const LINGER: Duration = Duration::from_secs(5);
@@ -454,8 +455,11 @@ impl Actor {
         };
         let mut change = rows.change(self.position);
         loop {
+            let begun = Instant::now();
             match engine.ledger.append(change.clone()).await {
                 Ok(position) => {
+                    let (metrics, took) = (&*engine.metrics, begun.elapsed());
+                    LedgerCommitted { metrics, took }.emit();
                     self.position = position;
                     self.dossier_changed = false;
                     if change.lease_ms > 0 {

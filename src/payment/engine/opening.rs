@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::core::{self, Action, Event, Phase, Plan, Record, State, What, step};
@@ -18,6 +19,7 @@ use super::{Desk, Message, Route, canon};
 use crate::gateway::OwnError;
 use crate::ledger::rows::{Opened, Payment};
 use crate::ledger::{Constraint, LedgerError};
+use crate::telemetry::event::LedgerCommitted;
 
 /// A payment that is to be opened.
 pub(super) struct Opening {
@@ -132,8 +134,13 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
             order,
             engine.ledger.now().saturating_add(deadline),
         );
+        let begun = Instant::now();
         match engine.ledger.open(row).await {
-            Ok(Opened::New(position)) => break position,
+            Ok(Opened::New(position)) => {
+                let (metrics, took) = (&*engine.metrics, begun.elapsed());
+                LedgerCommitted { metrics, took }.emit();
+                break position;
+            }
             Ok(Opened::Existing(found)) => {
                 if source.kind() == core::KeyKind::Natural && over(&source, &found, &route, engine.ledger.now()) {
                     generation += 1;

@@ -298,6 +298,22 @@ impl ObligationChanged<'_> {
     }
 }
 
+/// The ledger acknowledged a durable write.
+#[derive(Debug)]
+pub struct LedgerCommitted<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// From handing it over to the acknowledgement.
+    pub took: Duration,
+}
+
+impl LedgerCommitted<'_> {
+    /// Measures. A line for each would tell nobody anything.
+    pub fn emit(self) {
+        self.metrics.ledger_commit.observe(self.took.as_secs_f64());
+    }
+}
+
 /// The ledger cannot do its work.
 #[derive(Debug)]
 pub struct LedgerTrouble<'a> {
