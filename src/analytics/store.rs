@@ -4,7 +4,7 @@
 //! every event up to that place counts exactly once, and none after it. Nothing here is a truth of its own: a file that
 //! is missing, damaged or another ledger's is made again from the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -193,7 +193,8 @@ pub fn place(connection: &Connection) -> Result<Place, rusqlite::Error> {
 /// What a batch of events changes.
 #[derive(Debug, Default)]
 pub struct Batch {
-    figures: BTreeMap<(String, i64, i64, Figure), i64>,
+    /// By tenant, width and start of the time they are of.
+    figures: BTreeMap<(String, i64, i64), HashMap<Figure, i64>>,
     rows: Vec<(i64, uuid::Uuid, String, String, i64, Fact)>,
     lines: Vec<(i64, uuid::Uuid, String, Line)>,
 }
@@ -201,27 +202,29 @@ pub struct Batch {
 impl Batch {
     /// A payment counted so far as `before` now counts as `fold`. Its new lines are taken from it.
     pub fn add(&mut self, before: Option<&[(Figure, i64)]>, fold: &mut Fold) {
-        let after = fold.figures();
-        let signed = before
-            .unwrap_or_default()
-            .iter()
-            .map(|(figure, n)| (figure, -n))
-            .chain(after.iter().map(|(figure, n)| (figure, *n)));
-        for (figure, n) in signed {
-            // What the operator collects by itself is no merchant's payment.
-            let everyone = (fold.tenant != OPERATOR).then_some(EVERYONE);
-            for tenant in std::iter::once(fold.tenant.as_str()).chain(everyone) {
-                let mut put = |width: i64| {
-                    let start = fold.opened_at.div_euclid(width) * width;
-                    *self
-                        .figures
-                        .entry((tenant.to_owned(), width, start, figure.clone()))
-                        .or_default() += n;
-                };
-                // Gateways are compared by days, the whole also by hours.
-                put(DAY);
-                if figure.0.is_empty() {
-                    put(HOUR);
+        let mut changes = fold.figures();
+        for (figure, n) in before.unwrap_or_default() {
+            match changes.iter_mut().find(|(known, _)| known == figure) {
+                Some((_, sum)) => *sum -= n,
+                None => changes.push((figure.clone(), -n)),
+            }
+        }
+        changes.retain(|(_, n)| *n != 0);
+        // What the operator collects by itself is no merchant's payment.
+        let everyone = (fold.tenant != OPERATOR).then_some(EVERYONE);
+        for tenant in std::iter::once(fold.tenant.as_str()).chain(everyone) {
+            // Gateways are compared by days, the whole also by hours.
+            for width in [DAY, HOUR] {
+                let start = fold.opened_at.div_euclid(width) * width;
+                let sums = self.figures.entry((tenant.to_owned(), width, start)).or_default();
+                for (figure, n) in &changes {
+                    match sums.get_mut(figure) {
+                        _ if width == HOUR && !figure.0.is_empty() => {}
+                        Some(sum) => *sum += n,
+                        None => {
+                            sums.insert(figure.clone(), *n);
+                        }
+                    }
                 }
             }
         }
@@ -241,7 +244,11 @@ impl Batch {
     /// Writes all of it and the place reached, or nothing.
     pub fn write(&self, connection: &mut Connection, now: i64, place: Place) -> Result<(), rusqlite::Error> {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for ((tenant, width, start, (about, figure, label)), n) in &self.figures {
+        let figures = self
+            .figures
+            .iter()
+            .flat_map(|(of, sums)| sums.iter().map(move |(figure, n)| (of, figure, n)));
+        for ((tenant, width, start), (about, figure, label), n) in figures {
             if *n == 0 {
                 continue;
             }

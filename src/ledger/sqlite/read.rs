@@ -1,6 +1,6 @@
 //! Reading: a few threads with connections of their own, so that no search holds up a commit.
 //!
-//! A reader sees only what was committed and synced: SQLite publishes a transaction to other connections after its fsync.
+//! A reader may see a transaction whose sync is under way; its answer waits for that ([`super::sync`]).
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

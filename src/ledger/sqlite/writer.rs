@@ -4,7 +4,7 @@
 //! during the last one: no timer, no tuning, and a lone change waits for nobody. One that is refused leaves the others
 //! alone: nearly all refusals come before anything is written, and when one does not, the whole transaction is taken back
 //! and done again with a savepoint for each change (always having one would cost a fifth of the writer's time). An answer
-//! is sent only after the commit returned.
+//! is sent only after the transaction was synced ([`super::sync`]), which under load happens beside the next one.
 //!
 //! When the disk is full the transaction is taken back and its changes are tried one by one, so that the small ones that
 //! open payments need may still fit. Any other failure of the disk ends the ledger: what the page cache holds after a
@@ -23,6 +23,7 @@ use super::chain::{self, Chain};
 use super::checkpoint::Pacer;
 use super::codec::disk;
 use super::recent::Recent;
+use super::sync::{Durable, Syncer, Written};
 use super::{Fatal, Gauges};
 use crate::failpoint;
 
@@ -111,8 +112,8 @@ enum Savepoints {
 
 /// How a transaction went.
 enum Attempted {
-    /// It is durable.
-    Committed,
+    /// It is written, under this number.
+    Committed(u64),
     /// A change was refused after it had written something, with nothing to take it back by.
     HalfDone,
 }
@@ -126,6 +127,8 @@ pub(super) struct Writer {
     pub owner: uuid::Uuid,
     pub gauges: Arc<Gauges>,
     pub pacer: Pacer,
+    pub syncer: Syncer,
+    pub durable: Arc<Durable>,
     pub on_fatal: Fatal,
     pub queue: mpsc::Receiver<Box<dyn Work>>,
 }
@@ -149,6 +152,7 @@ impl Writer {
             self.commit(&mut batch);
             self.pacer.after_commit(&self.connection, &self.gauges);
         }
+        self.syncer.finish();
         if !self.gauges.fatal.load(Relaxed) {
             self.pacer.finish(&self.connection);
         }
@@ -158,11 +162,15 @@ impl Writer {
         let begun = Instant::now();
         failpoint::pass("ledger.begin");
         match self.transaction(batch) {
-            Ok(()) => {
-                failpoint::pass_with("ledger.committed", self.chain.position);
-                self.gauges.committed(begun.elapsed(), batch.len(), &self.chain);
-                batch.drain(..).for_each(|work| work.answer(None));
-                failpoint::pass("ledger.answered");
+            Ok(number) => {
+                failpoint::pass("ledger.written");
+                let written = Written {
+                    number,
+                    begun,
+                    chain: self.chain,
+                    works: std::mem::replace(batch, Vec::with_capacity(batch.len())),
+                };
+                self.syncer.take(written, !self.queue.is_empty());
             }
             Err(LedgerError::Full) if batch.len() > 1 => {
                 for work in batch.drain(..) {
@@ -183,13 +191,13 @@ impl Writer {
         }
     }
 
-    /// One transaction. On an error nothing of it stands.
-    fn transaction(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), LedgerError> {
+    /// One transaction, and its number. On an error nothing of it stands.
+    fn transaction(&mut self, batch: &mut [Box<dyn Work>]) -> Result<u64, LedgerError> {
         let before = self.chain;
         for savepoints in [Savepoints::None, Savepoints::Each] {
             let done = self.attempt(batch, savepoints);
-            if matches!(done, Ok(Attempted::Committed)) {
-                return Ok(());
+            if let Ok(Attempted::Committed(number)) = done {
+                return Ok(number);
             }
             self.chain = before;
             self.recent.forget();
@@ -250,8 +258,12 @@ impl Writer {
             }
         }
         failpoint::pass("ledger.commit");
-        self.execute("COMMIT")?;
-        Ok(Attempted::Committed)
+        let number = self.durable.writing();
+        if let Err(failure) = self.execute("COMMIT") {
+            self.durable.taken_back();
+            return Err(failure);
+        }
+        Ok(Attempted::Committed(number))
     }
 
     fn execute(&self, sql: &str) -> Result<(), LedgerError> {

@@ -1,5 +1,6 @@
 //! From the core's records to the ledger's rows.
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::super::core::keys::derive;
@@ -57,6 +58,15 @@ fn kind(record: &Record) -> &'static str {
     }
 }
 
+/// JSON, in a buffer of about its length: growing one from nothing copies it several times.
+fn json(value: &impl Serialize, length: usize) -> String {
+    let mut text = Vec::with_capacity(length);
+    match serde_json::to_writer(&mut text, value) {
+        Ok(()) => String::from_utf8(text).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
 /// What rows are made from.
 pub(super) struct Rows<'a> {
     pub engine: &'a Engine,
@@ -74,13 +84,13 @@ impl Rows<'_> {
     fn events(&self) -> Vec<NewEvent> {
         let event = |record: &Record| NewEvent {
             kind: kind(record).to_owned(),
-            payload: serde_json::to_string(record).unwrap_or_default(),
+            payload: json(record, 256),
         };
         self.records.iter().map(event).collect()
     }
 
     fn folded(&self) -> String {
-        serde_json::to_string(self.state).unwrap_or_default()
+        json(self.state, 2048)
     }
 
     /// The gateway that has, or is now tried for, the payment.
@@ -212,7 +222,7 @@ impl Rows<'_> {
         if !self.changed {
             return Vec::new();
         }
-        let value = serde_json::to_vec(self.dossier).unwrap_or_default();
+        let value = json(self.dossier, 2048).into_bytes();
         vec![Sealed {
             name: NAME.to_owned(),
             value,
