@@ -60,6 +60,11 @@ impl DeclineClass {
         .find(|class| class.name() == word)
     }
 
+    /// Whether it forbids another try with the same card and data.
+    pub const fn stops(self) -> bool {
+        matches!(self, Self::Hard | Self::Fraud | Self::Ambiguous)
+    }
+
     /// How strict: of several verdicts on one attempt the strictest holds.
     const fn strictness(self) -> u8 {
         match self {
@@ -191,23 +196,44 @@ pub fn classify_all<'a>(gateway: Dialect, codes: impl IntoIterator<Item = &'a st
         .reduce(Verdict::and)
 }
 
-/// The code with which the dialect would tell this decline: its own first code for the canonical name, else one of the
-/// same kind, else its generic decline. Never a prefixed code (those come from other fields than the decline code), and
-/// never the reason of a fraud decline where the dialect has no code for it.
-pub fn raw_code_for(gateway: Dialect, canonical: &str) -> &'static str {
-    let codes = &tables().codes;
-    let first = |canonical: &str| {
-        codes
-            .get(gateway.name())
-            .and_then(|names| names.get(canonical))
-            .copied()
-    };
-    if canonical == "generic_decline" {
+/// The code with which the dialect tells a decline of this name and class: its own code for the name, else one of the same
+/// kind, and among those one that allows as much as the class does. Never a prefixed code (those come from other fields
+/// than the decline code).
+///
+/// A decline that forbids another try is never told under a code that allows one: where the network forbade it, but the
+/// dialect's code for the reason does not, it is the dialect's plain *stop*. So is every decline for fraud: whoever holds
+/// the card must not learn that it is known as stolen.
+pub fn code_for(gateway: Dialect, canonical: &str, class: DeclineClass) -> &'static str {
+    let reason = reason_for(gateway, canonical, class);
+    match class {
+        DeclineClass::Fraud => stop(gateway),
+        _ if class.stops() && !code_stops(gateway, reason) => stop(gateway),
+        _ => reason,
+    }
+}
+
+/// The code for the reason alone, for dialects that say elsewhere in the answer that it must not be tried again.
+pub fn reason_for(gateway: Dialect, canonical: &str, class: DeclineClass) -> &'static str {
+    if canonical == "generic_decline" || class == DeclineClass::Fraud {
         return generic(gateway);
     }
-    first(canonical)
-        .or_else(|| kin(canonical).iter().find_map(|canonical| first(canonical)))
-        .unwrap_or_else(|| generic(gateway))
+    let names = std::iter::once(canonical).chain(kin(canonical).iter().copied());
+    let mut codes = names.filter_map(|name| tables().codes.get(gateway.name())?.get(name));
+    let Some(first) = codes.next() else {
+        return generic(gateway);
+    };
+    let alike = std::iter::once(first)
+        .chain(codes)
+        .flatten()
+        .find(|(_, allows)| allows.stops() == class.stops());
+    alike
+        .or_else(|| first.first())
+        .map_or_else(|| generic(gateway), |(code, _)| *code)
+}
+
+/// Whether an application that knows the code stops at it.
+pub fn code_stops(gateway: Dialect, code: &str) -> bool {
+    look_up(gateway.name(), code).is_some_and(|verdict| verdict.class.stops())
 }
 
 /// Names close enough that an application would act alike on them.
@@ -223,6 +249,18 @@ fn kin(canonical: &str) -> &'static [&'static str] {
         "invalid_account" => &["invalid_number"],
         "try_again_later" | "gateway_unavailable" => &["issuer_unavailable", "processing_error"],
         _ => &[],
+    }
+}
+
+/// A code that forbids another try and says nothing of fraud.
+const fn stop(gateway: Dialect) -> &'static str {
+    match gateway {
+        Dialect::Stripe | Dialect::Custom => "do_not_try_again",
+        Dialect::Paypal => "PAYER_ACCOUNT_RESTRICTED",
+        Dialect::Braintree => "2043",
+        Dialect::Square => "CARDHOLDER_INSUFFICIENT_PERMISSIONS",
+        Dialect::Razorpay => "debit_instrument_blocked",
+        Dialect::Adyen => "25",
     }
 }
 
@@ -277,10 +315,14 @@ struct Source {
     other: Option<Verdict>,
 }
 
+/// A code and what it allows.
+type Code = (&'static str, DeclineClass);
+
 struct Tables {
     sources: HashMap<&'static str, Source>,
-    /// Gateway, then canonical name, to the first unprefixed code.
-    codes: HashMap<&'static str, HashMap<&'static str, &'static str>>,
+    /// Gateway, then canonical name, to its unprefixed codes in the order of the table; without those that tell of fraud, of
+    /// the merchant's account, or of nothing definite.
+    codes: HashMap<&'static str, HashMap<&'static str, Vec<Code>>>,
 }
 
 /// One row of the table.
@@ -304,9 +346,15 @@ fn tables() -> &'static Tables {
                 (_, Some(range)) => source.ranges.push((range, row.verdict)),
                 (code, None) => {
                     source.exact.insert(code, row.verdict);
-                    if !code.contains(':') {
+                    let class = row.verdict.class;
+                    let hidden = matches!(
+                        class,
+                        DeclineClass::Fraud | DeclineClass::Ambiguous | DeclineClass::Config
+                    );
+                    if !code.contains(':') && !hidden {
                         let names = tables.codes.entry(row.source).or_default();
-                        names.entry(row.verdict.canonical).or_insert(code);
+                        let codes = names.entry(row.verdict.canonical).or_default();
+                        codes.push((code, row.verdict.class));
                     }
                 }
             }
@@ -478,21 +526,37 @@ mod tests {
     }
 
     #[test]
-    fn every_canonical_name_has_a_code_in_every_dialect_that_classifies_back() {
+    fn every_row_has_a_code_in_every_dialect_that_classifies_back_and_forbids_what_it_forbids() {
+        use DeclineClass::{Ambiguous, Fraud, Hard, RetryLater, Soft};
         for row in rows().into_iter().flatten() {
-            for gateway in GATEWAYS {
-                let code = raw_code_for(gateway, row.verdict.canonical);
-                let back = classify(gateway, code, &Advice::default());
-                assert!(back.known && !code.contains(':'), "{gateway:?} {code}");
+            let name = row.verdict.canonical;
+            // Every class that a network's word can make of it, too.
+            for class in [row.verdict.class, Hard, Fraud] {
+                for gateway in GATEWAYS {
+                    let code = code_for(gateway, name, class);
+                    let back = classify(gateway, code, &Advice::default());
+                    assert!(back.known && !code.contains(':'), "{gateway:?} {code}");
+                    assert!(
+                        back.class.stops() || !class.stops(),
+                        "{gateway:?} {name} {class:?}: {code}"
+                    );
+                    assert!(class == Ambiguous || back.class != Ambiguous, "{gateway:?} {code}");
+                    assert_ne!(back.class, Fraud, "{gateway:?} {name}: {code} tells the reason");
+                    // What may be tried again is not forbidden, where the dialect has a word for it.
+                    let lenient = matches!(class, Soft | RetryLater);
+                    let own = tables().codes[gateway.name()].get(name);
+                    let has = own.is_some_and(|own| own.iter().any(|(_, allows)| !allows.stops()));
+                    assert!(!lenient || !has || !back.class.stops(), "{gateway:?} {name}: {code}");
+                }
             }
         }
-        assert_eq!(raw_code_for(Dialect::Adyen, "insufficient_funds"), "12");
-        assert_eq!(
-            raw_code_for(Dialect::Stripe, "insufficient_funds"),
-            "insufficient_funds"
-        );
-        assert_eq!(raw_code_for(Dialect::Stripe, "blocked_card"), "restricted_card");
-        assert_eq!(raw_code_for(Dialect::Paypal, "no_such_name"), "5100");
+        assert_eq!(code_for(Dialect::Adyen, "insufficient_funds", Hard), "12");
+        assert_eq!(code_for(Dialect::Stripe, "blocked_card", Hard), "restricted_card");
+        assert_eq!(code_for(Dialect::Paypal, "no_such_name", Soft), "5100");
+        assert_eq!(code_for(Dialect::Stripe, "do_not_honor", Soft), "do_not_honor");
+        assert_eq!(code_for(Dialect::Stripe, "do_not_honor", Hard), "do_not_try_again");
+        assert_eq!(code_for(Dialect::Braintree, "call_issuer", Hard), "2011");
+        assert_eq!(reason_for(Dialect::Stripe, "do_not_honor", Hard), "do_not_honor");
     }
 
     #[test]

@@ -141,12 +141,12 @@ fn payment(view: &View, result: &str, decline: Option<&Decline>) -> Reply {
     json_reply(StatusCode::OK, &Value::Object(body))
 }
 
-/// The application's code for the decline. Why a payment was taken for fraud is not the customer's to know.
+/// The application's code for the decline. Adyen's own for fraud says nothing of the card.
 fn decline_code(decline: &Decline) -> &'static str {
     if decline.class == DeclineClass::Fraud {
         return "20";
     }
-    declines::raw_code_for(Dialect::Adyen, &decline.canonical)
+    declines::code_for(Dialect::Adyen, &decline.canonical, decline.class)
 }
 
 fn brand(brand: &str) -> Option<&'static str> {

@@ -376,10 +376,10 @@ impl<'a> Page<'a> {
 
 /// The application's code for the decline, with its text and type.
 fn decline_words(decline: &Decline) -> (&str, &str, &'static str) {
-    let fraud = decline.class == DeclineClass::Fraud;
-    let code = match fraud {
-        true => "2000",
-        false => declines::raw_code_for(Dialect::Braintree, &decline.canonical),
+    // Whether it may be tried again is said by its type.
+    let code = match decline.class {
+        DeclineClass::Fraud => "2000",
+        class => declines::reason_for(Dialect::Braintree, &decline.canonical, class),
     };
     let words = match code {
         "2000" => "Do Not Honor",

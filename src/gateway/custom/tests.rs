@@ -269,7 +269,7 @@ fn words_statuses_and_codes_mean_what_is_described_and_nothing_else() {
 #[test]
 fn the_names_of_declines_are_those_of_the_table() {
     for name in DECLINES {
-        let code = declines::raw_code_for(Dialect::Stripe, name);
+        let code = declines::code_for(Dialect::Stripe, name, declines::DeclineClass::Soft);
         assert!(
             declines::classify(Dialect::Stripe, code, &Advice::default()).known,
             "{name}"

@@ -14,7 +14,7 @@ use crate::config::model::Dialect;
 use crate::gateway::canonical::{Answer, CaptureMode, Operation, RefundStatus, RefundView, Status, View};
 use crate::gateway::outcome::{Decline, DeclineClass};
 use crate::gateway::{Head, OwnError, Reply, json};
-use crate::money::Amount;
+use crate::money::{Amount, declines};
 
 pub(super) fn answer(answer: &Answer, head: &Head, body: &[u8]) -> Reply {
     let asked = json::object(body).unwrap_or_default();
@@ -350,10 +350,14 @@ fn card(view: &View) -> Option<Value> {
     Some(json!({"card": shown}))
 }
 
-/// PayPal's issue for a decline. Why a payment was taken for fraud is not the customer's to know.
+/// PayPal's issue for a decline.
 fn issue(decline: &Decline) -> (&'static str, &'static str) {
     match (decline.class, decline.canonical.as_str()) {
-        (DeclineClass::Fraud, _) => ("TRANSACTION_REFUSED", "The request was refused."),
+        // Restricted in fact, or by the network's word that this must not be tried again, or for a reason that is not
+        // the customer's to know.
+        (class, canonical) if class.stops() && !hard_in_itself(class, canonical) => {
+            ("PAYER_ACCOUNT_RESTRICTED", "Payer account is restricted.")
+        }
         (_, "expired_card") => ("CARD_EXPIRED", "The card is expired."),
         (_, "closed_account") => (
             "PAYER_ACCOUNT_LOCKED_OR_CLOSED",
@@ -368,6 +372,13 @@ fn issue(decline: &Decline) -> (&'static str, &'static str) {
             "The instrument presented was either declined by the processor or bank, or it can't be used for this payment.",
         ),
     }
+}
+
+/// Whether PayPal knows the reason as one that forbids another try. Where it has no issue for it, its plain one tells
+/// the application to ask for another instrument, which is what is meant.
+fn hard_in_itself(class: DeclineClass, canonical: &str) -> bool {
+    let code = declines::reason_for(Dialect::Paypal, canonical, class);
+    class != DeclineClass::Fraud && declines::code_stops(Dialect::Paypal, code) && canonical != "do_not_retry"
 }
 
 fn declined(view: &View, decline: &Decline) -> Reply {

@@ -196,7 +196,9 @@ const DECLINED: &str = "Your payment was declined by the bank. Try another payme
 /// that is no verdict would be read as one that may still change.
 fn reason(decline: &Decline) -> &'static str {
     match decline.class {
-        DeclineClass::Hard | DeclineClass::Soft => declines::raw_code_for(Dialect::Razorpay, &decline.canonical),
+        class @ (DeclineClass::Hard | DeclineClass::Soft | DeclineClass::Fraud) => {
+            declines::code_for(Dialect::Razorpay, &decline.canonical, class)
+        }
         _ => "card_declined",
     }
 }

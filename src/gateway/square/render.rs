@@ -124,7 +124,9 @@ fn time(at: i64) -> String {
 /// that is no verdict on the card would be read as Square's own trouble.
 fn code(decline: &Decline) -> &'static str {
     match decline.class {
-        DeclineClass::Hard | DeclineClass::Soft => declines::raw_code_for(Dialect::Square, &decline.canonical),
+        class @ (DeclineClass::Hard | DeclineClass::Soft | DeclineClass::Fraud) => {
+            declines::code_for(Dialect::Square, &decline.canonical, class)
+        }
         _ => "GENERIC_DECLINE",
     }
 }

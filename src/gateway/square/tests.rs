@@ -560,7 +560,12 @@ fn answers_have_squares_shape_and_doubt_is_pending() {
             402,
             "CARD_DECLINED_VERIFICATION_REQUIRED",
         ),
-        ("lost_or_stolen", DeclineClass::Fraud, 400, "GENERIC_DECLINE"),
+        (
+            "lost_or_stolen",
+            DeclineClass::Fraud,
+            400,
+            "CARDHOLDER_INSUFFICIENT_PERMISSIONS",
+        ),
         ("gateway_unavailable", DeclineClass::RetryLater, 400, "GENERIC_DECLINE"),
     ] {
         let answer = Answer::Declined(Box::new(view(Status::Declined)), decline(canonical, class));

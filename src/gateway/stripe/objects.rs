@@ -7,8 +7,8 @@ use super::ids;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{Address, CaptureMode, RefundStatus, RefundView, Status, View};
 use crate::gateway::outcome::Decline;
-use crate::money::declines::raw_code_for;
-use crate::money::{Amount, DeclineClass, MoneyError};
+use crate::money::declines::{code_stops, reason_for};
+use crate::money::{Amount, MoneyError};
 
 /// Amounts come from requests in this dialect, so they have an exact form; anything else is a defect, and no answer.
 type Object = Result<Value, MoneyError>;
@@ -112,10 +112,7 @@ fn error_code(decline_code: &str) -> &str {
 /// A decline as a card error, without the objects around it. Reasons of fraud are told as a generic decline: whoever
 /// holds the card must not learn that it is known as stolen.
 pub fn card_error(view: &View, decline: &Decline) -> Value {
-    let code = match decline.class {
-        DeclineClass::Fraud => "generic_decline",
-        _ => raw_code_for(Dialect::Stripe, &decline.canonical),
-    };
+    let code = reason_for(Dialect::Stripe, &decline.canonical, decline.class);
     let error = error_code(code);
     let message = match code {
         "insufficient_funds" => "Your card has insufficient funds.",
@@ -134,9 +131,12 @@ pub fn card_error(view: &View, decline: &Decline) -> Value {
         object["decline_code"] = code.into();
     }
     let advice = decline.advice.as_deref();
-    if let Some(word @ ("confirm_card_data" | "do_not_try_again" | "try_again_later")) = advice {
+    if decline.class.stops() && !code_stops(Dialect::Stripe, code) {
+        object["advice_code"] = "do_not_try_again".into();
+    } else if let Some(word @ ("confirm_card_data" | "do_not_try_again" | "try_again_later")) = advice {
         object["advice_code"] = word.into();
-    } else if let Some(number) = advice.filter(|advice| advice.len() == 2) {
+    }
+    if let Some(number) = advice.filter(|advice| advice.len() == 2) {
         object["network_advice_code"] = number.into();
     }
     object

@@ -544,7 +544,7 @@ fn every_canonical_decline_has_a_braintree_code_that_classifies_back() {
         "gateway_unavailable",
         "no_such_name",
     ] {
-        let code = declines::raw_code_for(Dialect::Braintree, name);
+        let code = declines::code_for(Dialect::Braintree, name, declines::DeclineClass::Soft);
         let verdict = declines::classify(Dialect::Braintree, code, &declines::Advice::default());
         assert!(verdict.known, "{name}: {code}");
     }
