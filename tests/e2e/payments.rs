@@ -11,6 +11,7 @@ mod follow_ups;
 mod kill;
 mod misbehaviour;
 mod operators;
+mod own;
 mod razorpay;
 mod rounds;
 mod settings;

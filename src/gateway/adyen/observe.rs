@@ -244,9 +244,9 @@ fn error(status: StatusCode, answer: &Incoming, body: &Map<String, Value>) -> Ob
         _ => (Outcome::Unknown, "unexpected_status"),
     };
     let message = text(body, "message").unwrap_or_default();
+    // Its `pspReference` names the request. Whether it is a payment's, too, is not said, and a payment that the same key
+    // makes afterwards has another.
     Observation {
-        // On errors this is the reference of the request, which is also the payment's when there is one.
-        payment_id: owned(body, "pspReference"),
         decline: Some(Decline {
             canonical: verdict.canonical.to_owned(),
             class: verdict.class,

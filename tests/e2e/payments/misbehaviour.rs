@@ -3,32 +3,41 @@
 //! At most one effect is live, what was told is true, and what can be decided is.
 
 mod catalogue;
-mod own;
 
 use std::time::Duration;
 
-use sentinel::sandbox::fault::Rule;
+use sentinel::sandbox::fault::{Fault, Match, Rule};
 use tokio::time::Instant;
 
 use super::audit::{AtOnce, at_rest, most_at_once, owing};
+use super::own::{Over, Own, Says};
 use crate::support::shop::{Setup, Shop};
 use crate::support::wire::Message;
 use catalogue::{Case, Ends};
-use own::{Own, Says};
 
 /// One column of the table: a route on which every case happens.
 #[derive(Clone, Copy)]
 struct Column {
     own: Own,
+    second: Own,
+    /// Whether the second one misbehaves, while the first is down; else the first does.
+    at_second: bool,
     mode: &'static str,
     at_once: AtOnce,
     keyed: bool,
     http2: bool,
 }
 
-const fn column(own: Own, mode: &'static str, at_once: AtOnce) -> Column {
+const fn column(own: Own, second: Own, mode: &'static str) -> Column {
+    let at_once = match mode.as_bytes() {
+        b"gated" => AtOnce::OneTaken,
+        b"compensate" => AtOnce::OneInTheEnd,
+        _ => AtOnce::One,
+    };
     Column {
         own,
+        second,
+        at_second: false,
         mode,
         at_once,
         keyed: true,
@@ -36,41 +45,89 @@ const fn column(own: Own, mode: &'static str, at_once: AtOnce) -> Column {
     }
 }
 
+/// The second one misbehaves.
+const fn behind(own: Own, second: Own, mode: &'static str) -> Column {
+    Column {
+        at_second: true,
+        ..column(own, second, mode)
+    }
+}
+
+/// Every gateway as the first, in every mode that it can, and as the second.
 const COLUMNS: &[Column] = &[
-    column(Own::Stripe, "fence", AtOnce::One),
-    column(Own::Stripe, "gated", AtOnce::OneTaken),
-    column(Own::Stripe, "compensate", AtOnce::OneInTheEnd),
+    column(Own::Stripe, Own::Adyen, "fence"),
+    column(Own::Stripe, Own::Adyen, "gated"),
+    column(Own::Stripe, Own::Adyen, "compensate"),
     Column {
         keyed: false,
-        ..column(Own::Stripe, "fence", AtOnce::One)
+        ..column(Own::Stripe, Own::Adyen, "fence")
     },
     Column {
         http2: true,
-        ..column(Own::Stripe, "fence", AtOnce::One)
+        ..column(Own::Stripe, Own::Adyen, "fence")
     },
     Column {
         http2: true,
-        ..column(Own::Stripe, "compensate", AtOnce::OneInTheEnd)
+        ..column(Own::Stripe, Own::Adyen, "compensate")
     },
-    column(Own::Adyen, "fence", AtOnce::One),
-    column(Own::Adyen, "gated", AtOnce::OneTaken),
-    column(Own::Adyen, "compensate", AtOnce::OneInTheEnd),
-    column(Own::Paypal, "fence", AtOnce::One),
-    column(Own::Paypal, "gated", AtOnce::OneTaken),
-    column(Own::Paypal, "compensate", AtOnce::OneInTheEnd),
+    column(Own::Adyen, Own::Stripe, "fence"),
+    column(Own::Adyen, Own::Stripe, "gated"),
+    column(Own::Adyen, Own::Stripe, "compensate"),
+    column(Own::Paypal, Own::Adyen, "fence"),
+    column(Own::Paypal, Own::Adyen, "gated"),
+    column(Own::Paypal, Own::Adyen, "compensate"),
+    column(Own::Braintree, Own::Square, "fence"),
+    column(Own::Braintree, Own::Square, "gated"),
+    column(Own::Braintree, Own::Square, "compensate"),
+    column(Own::Square, Own::Braintree, "fence"),
+    column(Own::Square, Own::Braintree, "gated"),
+    column(Own::Square, Own::Braintree, "compensate"),
+    column(Own::Razorpay, Own::Stripe, "fence"),
+    column(Own::Razorpay, Own::Stripe, "compensate"),
+    behind(Own::Paypal, Own::Stripe, "fence"),
+    behind(Own::Square, Own::Adyen, "fence"),
+    behind(Own::Braintree, Own::Paypal, "fence"),
+    behind(Own::Adyen, Own::Braintree, "fence"),
+    behind(Own::Stripe, Own::Square, "fence"),
+    behind(Own::Stripe, Own::Razorpay, "fence"),
+    behind(Own::Paypal, Own::Stripe, "gated"),
+    behind(Own::Square, Own::Adyen, "gated"),
+    behind(Own::Braintree, Own::Paypal, "gated"),
+    behind(Own::Adyen, Own::Braintree, "gated"),
+    behind(Own::Stripe, Own::Square, "gated"),
 ];
 
 impl Column {
     fn name(&self) -> String {
         let key = if self.keyed { "" } else { ", no key" };
         let http2 = if self.http2 { ", HTTP/2" } else { "" };
-        format!("{} {}{key}{http2}", self.own.name(), self.mode)
+        match self.at_second {
+            true => format!(
+                "{} behind {} {}{key}{http2}",
+                self.second.name(),
+                self.own.name(),
+                self.mode
+            ),
+            false => format!("{} {}{key}{http2}", self.own.name(), self.mode),
+        }
+    }
+
+    /// The one that misbehaves.
+    fn hit(&self) -> Own {
+        if self.at_second { self.second } else { self.own }
+    }
+
+    fn over(&self) -> Over {
+        match self.own == Own::Razorpay || self.second == Own::Razorpay {
+            true => Over::Rupees,
+            false => Over::Euros,
+        }
     }
 
     fn cases(&self) -> Vec<Case> {
         match self.http2 {
-            true => catalogue::http2(self.own),
-            false => catalogue::cases(self.own),
+            true => catalogue::http2(self.hit()),
+            false => catalogue::cases(self.hit()),
         }
     }
 
@@ -80,16 +137,24 @@ impl Column {
             "compensate" => "mode: compensate",
             _ => "mode: fence",
         };
-        Shop::with(Setup {
-            stripe: "stripe, adyen",
-            adyen: "adyen, stripe",
-            paypal: "paypal, adyen",
+        let setup = Setup {
             failover,
             attempt: "600ms",
             gateway: if self.http2 { ", protocol: h2" } else { "" },
             ..Setup::default()
-        })
-        .await
+        };
+        let shop = Shop::with(setup.of(self.own.name(), &[self.own.name(), self.second.name()])).await;
+        // What a search finds is there at once: how long it lags is no part of what is judged here.
+        shop.gateway("braintree").set("search_lag", "0").expect("a setting");
+        shop
+    }
+
+    /// Takes the first one down, where the second one is to be asked.
+    fn begin(&self, shop: &Shop) {
+        if self.at_second {
+            shop.gateway(self.own.name())
+                .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+        }
     }
 }
 
@@ -105,11 +170,15 @@ struct Came {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One payment under one misbehaviour.
-async fn case(shop: &Shop, column: &Column, token: &str, index: usize, case: Case) -> Came {
-    let (key, order) = (format!("key-{index}"), format!("order-{index}"));
-    let own = column.own;
-    let gateway = shop.gateway(own.name());
-    let rules: Vec<Rule> = case.rules.iter().map(|rule| own.only(rule, &order)).collect();
+async fn case(shop: &Shop, column: &Column, token: &str, index: usize, mut case: Case) -> Came {
+    let (own, hit) = (column.own, column.hit());
+    if !hit.decides() {
+        case.ends = Ends::Any;
+    }
+    let key = format!("key-{index}");
+    let order = own.open(shop, &format!("order-{index}")).await;
+    let gateway = shop.gateway(hit.name());
+    let rules: Vec<Rule> = case.rules.iter().map(|rule| hit.only(rule, &order)).collect();
     for rule in &rules {
         gateway.fault(rule.clone());
     }
@@ -117,8 +186,8 @@ async fn case(shop: &Shop, column: &Column, token: &str, index: usize, case: Cas
     let begun = Instant::now();
     let mut answers: Vec<Message> = Vec::new();
     let says = loop {
-        let answer = own.pay(shop, token, key, &order).await;
-        let says = own.says(&answer);
+        let answer = own.pay(shop, token, key, &order, column.over()).await;
+        let says = own.says(shop, &answer).await.expect("the process answers");
         answers.push(answer);
         let patient = column.keyed && case.ends == Ends::Known && begun.elapsed() < PATIENCE;
         if says != Ok(Says::Doubt) || !patient {
@@ -231,6 +300,7 @@ async fn rest(shop: &Shop, payment: &str) -> Result<(), String> {
 async fn run(column: &Column, stride: usize, phase: usize) -> Vec<Came> {
     let shop = column.shop().await;
     let token = column.own.token(&shop).await;
+    column.begin(&shop);
     let mut came = Vec::new();
     for (index, one) in column.cases().into_iter().enumerate() {
         if index % stride == phase % stride {

@@ -21,6 +21,8 @@ pub const BRAINTREE_TOKEN: &str = "tok_4111";
 pub const SQUARE_TOKEN: &str = "CUST1/ccof:customer-card-id-ok";
 /// A mandate at Razorpay, written with its customer.
 pub const RAZORPAY_TOKEN: &str = "cust_1Aa00000000001/token_1Aa00000000001";
+/// All of them, as an application sends them beside a request.
+pub const INSTRUMENTS: &str = "stripe=pm_card_visa; adyen=shopper-1/8415698462516992; paypal=8kk845; braintree=tok_4111; square=CUST1/ccof:customer-card-id-ok; razorpay=cust_1Aa00000000001/token_1Aa00000000001";
 
 /// Its parts.
 pub struct Shop {
@@ -94,6 +96,24 @@ impl Default for Setup {
             gateway: "",
             process: "",
         }
+    }
+}
+
+impl Setup {
+    /// The same with these gateways on the route of one dialect.
+    #[must_use]
+    pub fn of(mut self, dialect: &str, gateways: &[&str]) -> Self {
+        let route = match dialect {
+            "stripe" => &mut self.stripe,
+            "adyen" => &mut self.adyen,
+            "paypal" => &mut self.paypal,
+            "braintree" => &mut self.braintree,
+            "square" => &mut self.square,
+            "razorpay" => &mut self.razorpay,
+            other => panic!("no route speaks {other}"),
+        };
+        *route = gateways.join(", ").leak();
+        self
     }
 }
 

@@ -2,35 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use crate::payments::own::{Over, Own, Paid, Says, Step};
+use crate::support::shop::Shop;
+use crate::support::wire::Message;
 
-use crate::support::shop::{ADYEN_TOKEN, PAYPAL_TOKEN, STRIPE_TOKEN, Shop, stripe_form};
-use crate::support::wire::{Message, Reader};
-
-/// The order that is paid.
-pub const ORDER: &str = "order-kill";
-
-/// What the application does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Takes money.
-    Sale,
-    /// Holds money.
-    Hold,
-    /// Captures the hold.
-    Capture,
-    /// Releases the hold.
-    Void,
-    /// Gives all money back.
-    Refund,
-}
-
-/// What it was told of a step, for good.
+/// What the application was told of a step, for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub status: u16,
-    pub id: String,
+    pub id: Option<String>,
     pub gateway: String,
 }
 
@@ -41,19 +21,34 @@ pub enum Came {
     Through,
     /// Nobody answers any more.
     Cut,
+    /// Nobody can say what became of the payment, however often it is asked for.
+    Undecided,
 }
 
 /// Its memory.
 pub struct Application {
+    own: Own,
+    over: Over,
     pub steps: &'static [Step],
     pub told: Vec<Told>,
+    /// The order that is paid, once it is opened.
+    pub order: String,
+    token: String,
+    /// After how long a doubt counts as one for good; `None` where every payment must be decided.
+    pub gives_up: Option<Duration>,
 }
 
 impl Application {
-    pub fn new(steps: &'static [Step]) -> Self {
+    /// Opens its order, and fetches its credential where it needs one.
+    pub async fn new(own: Own, over: Over, steps: &'static [Step], shop: &Shop) -> Self {
         Self {
+            own,
+            over,
             steps,
             told: Vec::new(),
+            order: own.open(shop, "order-kill").await,
+            token: own.token(shop).await,
+            gives_up: None,
         }
     }
 
@@ -66,8 +61,13 @@ impl Application {
                 let Some(answer) = self.ask(shop, index).await else {
                     return Came::Cut;
                 };
-                if answer.status() == 200 {
-                    break told(&answer);
+                match self.told(shop, index, &answer).await {
+                    Some(Some(told)) => break told,
+                    Some(None) => {}
+                    None => return Came::Cut,
+                }
+                if self.gives_up.is_some_and(|after| begun.elapsed() > after) {
+                    return Came::Undecided;
                 }
                 assert!(
                     begun.elapsed() < Duration::from_secs(90),
@@ -88,35 +88,41 @@ impl Application {
     }
 
     async fn ask(&self, shop: &Shop, index: usize) -> Option<Message> {
-        let paid = self.told.first().map_or("", |told| told.id.as_str());
-        let (path, form) = match self.steps[index] {
-            Step::Sale => (
-                "/v1/payment_intents".to_owned(),
-                stripe_form(ORDER, "automatic", STRIPE_TOKEN),
-            ),
-            Step::Hold => (
-                "/v1/payment_intents".to_owned(),
-                stripe_form(ORDER, "manual", STRIPE_TOKEN),
-            ),
-            Step::Capture => (format!("/v1/payment_intents/{paid}/capture"), String::new()),
-            Step::Void => (format!("/v1/payment_intents/{paid}/cancel"), String::new()),
-            Step::Refund => ("/v1/refunds".to_owned(), format!("payment_intent={paid}")),
+        let paid = Paid {
+            order: &self.order,
+            over: self.over,
+            token: &self.token,
+            id: self
+                .told
+                .first()
+                .and_then(|told| told.id.as_deref())
+                .unwrap_or_default(),
         };
-        let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk_test_shop\r\nIdempotency-Key: step-{index}\r\nSentinel-Instrument: adyen={ADYEN_TOKEN}; paypal={PAYPAL_TOKEN}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        let mut stream = TcpStream::connect(shop.stripe).await.ok()?;
-        stream.write_all(bytes.as_bytes()).await.ok()?;
-        Reader::default().message(&mut stream, false).await
+        let ask = self
+            .own
+            .ask(shop, self.steps[index], &format!("step-number-{index}"), &paid);
+        ask.attempt().await
     }
-}
 
-fn told(answer: &Message) -> Told {
-    let body = crate::support::shop::parsed(answer);
-    Told {
-        status: answer.status(),
-        id: body["id"].as_str().expect("an id").to_owned(),
-        gateway: answer.header("sentinel-gateway").unwrap_or_default().to_owned(),
+    /// What a definite answer told; `Some(None)` for one that is none yet, `None` where nobody answers any more.
+    async fn told(&self, shop: &Shop, index: usize, answer: &Message) -> Option<Option<Told>> {
+        let step = self.steps[index];
+        let done = match step {
+            Step::Sale | Step::Hold => {
+                let says = self.own.says(shop, answer).await?;
+                says.unwrap_or_else(|wrong| panic!("{wrong}")) == Says::Taken
+            }
+            Step::Capture | Step::Void | Step::Refund => {
+                let known = !answer
+                    .header("sentinel-outcome")
+                    .is_some_and(|outcome| outcome.starts_with("unknown"));
+                known && matches!(answer.status(), 200..=204)
+            }
+        };
+        Some(done.then(|| Told {
+            status: answer.status(),
+            id: self.own.id(step, answer),
+            gateway: answer.header("sentinel-gateway").unwrap_or_default().to_owned(),
+        }))
     }
 }

@@ -4,8 +4,9 @@ use sentinel::ledger::Ledger as _;
 use sentinel::ledger::keys::Keys;
 use sentinel::ledger::sqlite::{Options, SqliteLedger};
 
-use super::application::{Application, ORDER, Step};
+use super::application::Application;
 use crate::payments::audit::{AtOnce, most_at_once, owing};
+use crate::payments::own::Step;
 use crate::support::shop::Shop;
 
 /// The highest position of an event that the ledger acknowledged before the process ended, from the log of places.
@@ -24,12 +25,12 @@ pub async fn judge(shop: &Shop, application: &Application, at_once: AtOnce, ackn
     if !audit.violations.is_empty() || (owing.is_empty() && !audit.clean()) {
         return Err(format!("the books: {audit:#?}"));
     }
-    let most = most_at_once(&shop.sandbox.books().entries(), ORDER, at_once);
+    let most = most_at_once(&shop.sandbox.books().entries(), &application.order, at_once);
     if most > 1 {
         return Err(format!("{most} effects at once: {:#?}", shop.sandbox.books().entries()));
     }
     // What is owed and waits for its gateway is no second payment: it is recorded, and driven until it is proven.
-    let mut live = audit.live(ORDER);
+    let mut live = audit.live(&application.order);
     live.retain(|position| !owing.contains(&position.gateway));
     let ended = matches!(application.steps.last(), Some(Step::Void | Step::Refund));
     let paid = application.told.first().ok_or("no answer")?;
@@ -43,6 +44,11 @@ pub async fn judge(shop: &Shop, application: &Application, at_once: AtOnce, ackn
         }
         _ => return Err(format!("told {:?}, live {live:#?}", application.told)),
     }
+    records(shop, acknowledged)
+}
+
+/// Whether every event that was acknowledged is there.
+fn records(shop: &Shop, acknowledged: i64) -> Result<(), String> {
     let (events, last) = shop
         .ledger()
         .query_row("SELECT count(*), max(position) FROM events", [], |row| {
@@ -55,6 +61,17 @@ pub async fn judge(shop: &Shop, application: &Application, at_once: AtOnce, ackn
         ));
     }
     Ok(())
+}
+
+/// What must hold of a payment that nobody can decide: it is there once at most, nothing else was told, and no record is
+/// lost.
+pub async fn undecided(shop: &Shop, application: &Application, acknowledged: i64) -> Result<(), String> {
+    let audit = shop.audit().await;
+    let live = audit.live(&application.order);
+    if !audit.violations.is_empty() || live.len() > 1 || !application.told.is_empty() {
+        return Err(format!("told {:?}, the books: {audit:#?}", application.told));
+    }
+    records(shop, acknowledged)
 }
 
 /// Verifies every chain and seal of a ledger whose process has ended.

@@ -1,61 +1,90 @@
-//! The payments that are killed: every mode, taken by the own gateway and by another one, with what follows.
+//! The payments that are killed: every mode, every gateway as the first and as the second, with what follows.
+
+use std::time::Duration;
 
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
-use super::application::Step;
+use super::application::Application;
 use crate::payments::audit::AtOnce;
+use crate::payments::own::{Over, Own, Step};
 use crate::support::shop::{Setup, Shop};
 
 /// One of them.
 pub struct Scenario {
-    pub name: &'static str,
-    /// Gateways of the route.
-    pub gateways: &'static str,
+    pub name: String,
+    /// Whose application it is; its gateway is the first of the route.
+    own: Own,
+    /// The second.
+    second: Own,
     /// More failover settings.
-    pub failover: &'static str,
+    failover: &'static str,
     /// What goes wrong at the first gateway.
-    pub fault: Option<fn() -> Rule>,
+    fault: Option<fn(Own) -> Rule>,
     /// What the application does.
     pub steps: &'static [Step],
     pub at_once: AtOnce,
+    /// Whether the slice of `cargo test` kills it, too.
+    pub sliced: bool,
 }
 
 impl Scenario {
     /// A shop in which it happens.
     pub async fn shop(&self, env: &[(&str, &str)]) -> Shop {
         let setup = Setup {
-            stripe: self.gateways,
             failover: self.failover,
             attempt: "600ms",
             ..Setup::default()
         };
+        let setup = setup.of(self.own.name(), &[self.own.name(), self.second.name()]);
         let shop = Shop::with_env(setup, env).await;
-        if let Some(fault) = self.fault {
-            shop.gateway("stripe").fault(fault());
-        }
+        // What a search finds is there at once: how long it lags is no part of what is judged here.
+        shop.gateway("braintree").set("search_lag", "0").expect("a setting");
         shop
+    }
+
+    /// The application, ready to pay; from now on things go wrong.
+    pub async fn application(&self, shop: &Shop) -> Application {
+        let over = match self.own == Own::Razorpay || self.second == Own::Razorpay {
+            true => Over::Rupees,
+            false => Over::Euros,
+        };
+        let mut application = Application::new(self.own, over, self.steps, shop).await;
+        if !(self.own.decides() && self.second.decides()) {
+            application.gives_up = Some(Duration::from_secs(8));
+        }
+        if let Some(fault) = self.fault {
+            shop.gateway(self.own.name()).fault(fault(self.own));
+        }
+        application
     }
 }
 
-fn refuses() -> Rule {
+fn refuses(_own: Own) -> Rule {
     Rule::always(Match::default(), Fault::Refuse { ms: None })
 }
 
-fn lost(when: When) -> Rule {
+fn lost(own: Own, when: When) -> Rule {
     let fault = Fault::CutAnswer {
         byte: 0,
         cut: Cut::Rst,
         when,
     };
-    Rule::once(Match::path("POST", "/v1/payment_intents"), fault)
+    Rule::once(own.first(), fault)
 }
 
-fn executes_late() -> Rule {
-    let fault = Fault::DelayExecution { ms: Some(900) };
-    Rule::once(Match::path("POST", "/v1/payment_intents"), fault)
+fn executed(own: Own) -> Rule {
+    lost(own, When::After)
 }
 
-fn capture_lost() -> Rule {
+fn not_executed(own: Own) -> Rule {
+    lost(own, When::Before)
+}
+
+fn executes_late(own: Own) -> Rule {
+    Rule::once(own.first(), Fault::DelayExecution { ms: Some(900) })
+}
+
+fn capture_lost(_own: Own) -> Rule {
     let fault = Fault::CutAnswer {
         byte: 0,
         cut: Cut::Rst,
@@ -64,115 +93,114 @@ fn capture_lost() -> Rule {
     Rule::once(Match::path("POST", "/v1/payment_intents/*"), fault)
 }
 
-const TWO: &str = "stripe, adyen";
 const FENCE: &str = "mode: fence";
 const GATED: &str = "mode: gated, hedge_after: 200ms";
 const COMPENSATE: &str = "mode: compensate";
 
-/// All of them.
-pub const ALL: &[Scenario] = &[
+type What = (&'static str, Option<fn(Own) -> Rule>, &'static [Step]);
+
+/// One between two gateways. The mode is the first word of the name.
+fn between(own: Own, second: Own, what: What) -> Scenario {
+    let (name, fault, steps) = what;
+    let (failover, at_once) = match name.split(':').next() {
+        Some("gated") => (GATED, AtOnce::OneTaken),
+        Some("compensate") => (COMPENSATE, AtOnce::OneInTheEnd),
+        _ => (FENCE, AtOnce::One),
+    };
     Scenario {
-        name: "fence: the own gateway takes it",
-        gateways: TWO,
-        failover: FENCE,
-        fault: None,
-        steps: &[Step::Sale],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: not sent, taken elsewhere, refunded",
-        gateways: TWO,
-        failover: FENCE,
-        fault: Some(refuses),
-        steps: &[Step::Sale, Step::Refund],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: not sent, taken at PayPal",
-        gateways: "stripe, paypal",
-        failover: FENCE,
-        fault: Some(refuses),
-        steps: &[Step::Sale],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: unknown and not executed, fenced, taken elsewhere",
-        gateways: TWO,
-        failover: FENCE,
-        fault: Some(|| lost(When::Before)),
-        steps: &[Step::Sale],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: unknown and executed, found",
-        gateways: TWO,
-        failover: FENCE,
-        fault: Some(|| lost(When::After)),
-        steps: &[Step::Sale],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: held elsewhere, captured",
-        gateways: TWO,
-        failover: FENCE,
-        fault: Some(refuses),
-        steps: &[Step::Hold, Step::Capture],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "fence: held elsewhere, voided",
-        gateways: TWO,
-        failover: FENCE,
-        fault: Some(refuses),
-        steps: &[Step::Hold, Step::Void],
-        at_once: AtOnce::One,
-    },
-    Scenario {
-        name: "gated: the own gateway takes it",
-        gateways: TWO,
-        failover: GATED,
-        fault: None,
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneTaken,
-    },
-    Scenario {
-        name: "gated: executes late, taken elsewhere, loser voided",
-        gateways: TWO,
-        failover: GATED,
-        fault: Some(executes_late),
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneTaken,
-    },
-    Scenario {
-        name: "gated: unknown and executed, taken elsewhere, loser voided",
-        gateways: TWO,
-        failover: GATED,
-        fault: Some(|| lost(When::After)),
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneTaken,
-    },
-    Scenario {
-        name: "gated: the capture's answer is lost",
-        gateways: TWO,
-        failover: GATED,
-        fault: Some(capture_lost),
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneTaken,
-    },
-    Scenario {
-        name: "compensate: unknown and executed, taken elsewhere, loser refunded",
-        gateways: TWO,
-        failover: COMPENSATE,
-        fault: Some(|| lost(When::After)),
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneInTheEnd,
-    },
-    Scenario {
-        name: "compensate: unknown and not executed, taken elsewhere",
-        gateways: TWO,
-        failover: COMPENSATE,
-        fault: Some(|| lost(When::Before)),
-        steps: &[Step::Sale],
-        at_once: AtOnce::OneInTheEnd,
-    },
+        name: format!("{name} ({}, {})", own.name(), second.name()),
+        own,
+        second,
+        failover,
+        fault,
+        steps,
+        at_once,
+        sliced: true,
+    }
+}
+
+const TAKEN: What = ("fence: the own gateway takes it", None, &[Step::Sale]);
+const REFUNDED: What = (
+    "fence: not sent, taken elsewhere, refunded",
+    Some(refuses),
+    &[Step::Sale, Step::Refund],
+);
+const FOUND: What = ("fence: unknown and executed, found", Some(executed), &[Step::Sale]);
+const CAPTURED: What = (
+    "fence: held elsewhere, captured",
+    Some(refuses),
+    &[Step::Hold, Step::Capture],
+);
+const VOIDED: What = (
+    "fence: held elsewhere, voided",
+    Some(refuses),
+    &[Step::Hold, Step::Void],
+);
+const LOSER_VOIDED: What = (
+    "gated: unknown and executed, taken elsewhere, loser voided",
+    Some(executed),
+    &[Step::Sale],
+);
+
+/// All that can happen between Stripe and Adyen.
+const EVERYTHING: &[What] = &[
+    TAKEN,
+    REFUNDED,
+    (
+        "fence: unknown and not executed, fenced, taken elsewhere",
+        Some(not_executed),
+        &[Step::Sale],
+    ),
+    FOUND,
+    CAPTURED,
+    VOIDED,
+    ("gated: the own gateway takes it", None, &[Step::Sale]),
+    (
+        "gated: executes late, taken elsewhere, loser voided",
+        Some(executes_late),
+        &[Step::Sale],
+    ),
+    LOSER_VOIDED,
+    ("gated: the capture's answer is lost", Some(capture_lost), &[Step::Sale]),
+    (
+        "compensate: unknown and executed, taken elsewhere, loser refunded",
+        Some(executed),
+        &[Step::Sale],
+    ),
+    (
+        "compensate: unknown and not executed, taken elsewhere",
+        Some(not_executed),
+        &[Step::Sale],
+    ),
 ];
+
+/// The others, in a ring: each is the first of one pair and the second of another.
+const RING: &[(Own, Own)] = &[
+    (Own::Adyen, Own::Paypal),
+    (Own::Paypal, Own::Braintree),
+    (Own::Braintree, Own::Square),
+    (Own::Square, Own::Stripe),
+    (Own::Razorpay, Own::Stripe),
+    (Own::Stripe, Own::Razorpay),
+];
+
+/// All of them.
+pub fn all() -> Vec<Scenario> {
+    let mut all: Vec<Scenario> = EVERYTHING
+        .iter()
+        .map(|what| between(Own::Stripe, Own::Adyen, *what))
+        .collect();
+    for (own, second) in RING {
+        // Razorpay holds by the account's setting, and releases nothing.
+        let holds = *own != Own::Razorpay && *second != Own::Razorpay;
+        let whole: &[What] = match holds {
+            true => &[REFUNDED, TAKEN, FOUND, CAPTURED, VOIDED, LOSER_VOIDED],
+            false => &[REFUNDED, TAKEN, FOUND],
+        };
+        all.extend(whole.iter().enumerate().map(|(index, what)| Scenario {
+            sliced: index == 0,
+            ..between(*own, *second, *what)
+        }));
+    }
+    all
+}

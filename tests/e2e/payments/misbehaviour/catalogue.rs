@@ -3,7 +3,7 @@
 use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
-use super::own::Own;
+use crate::payments::own::Own;
 
 /// How it must end when the application keeps asking with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,12 +189,8 @@ fn answers(list: &mut List) {
 
 fn misbehaviour(list: &mut List) {
     let own = list.own;
-    for (name, pointer, value) in own.pointers() {
-        let fault = |value: serde_json::Value| Fault::Patch {
-            pointer: pointer.to_owned(),
-            value,
-        };
-        list.open("misbehaviour", format!("success with {name}"), fault(value));
+    for (name, fault) in own.lies() {
+        list.open("misbehaviour", format!("success with {name}"), fault);
     }
     let forever = Fault::Native {
         error: NativeError::Conflict,
