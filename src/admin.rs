@@ -243,6 +243,8 @@ async fn routes(State(control): State<Arc<Control>>) -> Json<Value> {
                 "host": route.config.host,
                 "gateways": route.config.gateways,
                 "plan": prospect::of(&runtime.config, &route.config),
+                "health": route.config.gateways.iter().filter_map(|name| Some((name.clone(), json!(route.protection.breaker(name)?.state())))).collect::<serde_json::Map<_, _>>(),
+                "refused": route.metrics.plan_refusals(),
                 "in_flight": route.protection.limit.in_flight(),
                 "limit": route.protection.limit.limit(),
                 "retry_budget_remaining": route.protection.budget.remaining(now),

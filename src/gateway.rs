@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use zeroize::Zeroizing;
 
-use crate::config::model::Dialect;
+use crate::config::model::{Credentials, Dialect};
 use canonical::{Answer, Operation, Refusal, Request};
 use outcome::Observation;
 use webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -299,8 +299,8 @@ pub trait Gateway: Send + Sync {
     }
 
     /// For how many hours a capture, void or refund may be sent again, where that is not what the keys of payments say.
-    fn repeats(&self) -> u32 {
-        self.capabilities().idempotency_hours
+    fn repeats(&self, settings: &BTreeMap<String, String>) -> u32 {
+        self.capabilities_of(settings).idempotency_hours
     }
 
     /// What can be charged here for an application of another dialect.
@@ -309,6 +309,11 @@ pub trait Gateway: Send + Sync {
             true => &[Accepted::Token, Accepted::Card],
             false => &[Accepted::Token],
         }
+    }
+
+    /// The only currencies that the account takes, where its credentials or settings say so.
+    fn currencies(&self, _credentials: &Credentials, _settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        None
     }
 
     /// The gateway's own object that this request pays, where it is paid once only (Razorpay's order): it stands for the

@@ -218,8 +218,8 @@ impl Proxy {
             // Boxed: a payment is a long story, and every forwarded request would carry room for it.
             Some(payment) => match Box::pin(payment.handle(request, &mut account)).await {
                 Ok(payment::Handled::Answered(reply)) => return reply.map(|bytes| Body::own(bytes, Some(account))),
-                Ok(payment::Handled::Forward(request, reason)) => {
-                    unavailable = reason;
+                Ok(payment::Handled::Forward(request, why)) => {
+                    unavailable = why;
                     Box::new(request)
                 }
                 Err((reason, detail)) => return refuse(account, reason, detail),
@@ -270,7 +270,7 @@ impl Proxy {
                     answer
                         .headers_mut()
                         .insert(header::RETRY_AFTER, headers::value(&seconds));
-                    payment::say_unavailable(answer.headers_mut(), unavailable);
+                    payment::say_unavailable(answer.headers_mut(), unavailable.as_ref());
                     return answer;
                 }
             };
@@ -320,7 +320,7 @@ impl Proxy {
                     account.answered(status, "forwarded");
                     let (mut parts, incoming) = response.into_parts();
                     headers::strip_response(&mut parts.headers);
-                    payment::say_unavailable(&mut parts.headers, unavailable);
+                    payment::say_unavailable(&mut parts.headers, unavailable.as_ref());
                     return Response::from_parts(parts, Body::forwarded(incoming, account));
                 }
                 Err(failed) => failed,
@@ -352,7 +352,7 @@ impl Proxy {
             }
             route.protection.budget.deposit(ended_at);
             let mut answer = refuse(account, Reason::Upstream(error.failure, error.evidence.sent()), "");
-            payment::say_unavailable(answer.headers_mut(), unavailable);
+            payment::say_unavailable(answer.headers_mut(), unavailable.as_ref());
             return answer;
         }
     }

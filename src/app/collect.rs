@@ -252,7 +252,8 @@ impl Collector {
         };
         match self.engine.handle(route, asked).await {
             Some(Handled::Forward { unavailable, .. }) => {
-                Some(unavailable.unwrap_or("operation_not_supported").to_owned())
+                let reason = unavailable.map_or("operation_not_supported", |why| why.reason);
+                Some(reason.to_owned())
             }
             Some(Handled::Answered(_)) | None => None,
         }

@@ -148,6 +148,7 @@ fn unshown<'a>(before: &'a GatewayConfig, after: &'a GatewayConfig) -> impl Iter
     let others = [
         ("webhook", before.webhook != after.webhook),
         ("custom", before.custom != after.custom),
+        ("takes", before.takes != after.takes),
         ("roots", old.roots != new.roots),
         ("client_certificate", old.client_certificate != new.client_certificate),
         ("pins", old.pins != new.pins),
@@ -213,7 +214,7 @@ routes:
         assert_eq!(count(format!("{:#?}", config.routes[0])), 15, "fields of a route");
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"])),
-            8,
+            9,
             "fields of a gateway"
         );
         assert_eq!(

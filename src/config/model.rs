@@ -17,7 +17,8 @@ use std::time::Duration;
 pub use accounts::{Accounts, FEES, Fee, OPERATOR, RegistrationPolicy};
 pub use failover::{Failover, KeyPolicy, Mode, Undelivered};
 pub use gateway::{
-    Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret, Webhook,
+    AmountLimits, Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret,
+    Webhook,
 };
 pub use route::{Breaker, Hedge, Limits, Listen, Purpose, Retry, Route, Timeouts};
 pub use telemetry::Otlp;

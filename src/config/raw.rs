@@ -212,6 +212,9 @@ pub struct Gateway {
     pub currency: Option<String>,
     /// Whether the account has at-most-once keys, `api_request_key` (braintree). Default false.
     pub request_keys: Option<bool>,
+    /// The currencies that the account takes payments of other gateways in, each with the amounts:
+    /// `{ EUR: {}, USD: { min: "1.00", max: "2500.00" } }`. Default: whatever the gateway takes.
+    pub takes: Option<BTreeMap<String, Takes>>,
     /// What is sent to it and what its answers mean (custom).
     pub custom: Option<custom::Custom>,
     /// File of root certificates, PEM; only these are then trusted. Default: the public roots.
@@ -238,6 +241,16 @@ pub struct Gateway {
     /// Connections.
     #[serde(default)]
     pub pool: Pool,
+}
+
+/// The amounts of a currency that an account takes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Takes {
+    /// The smallest, for example "1.00". Default: the gateway's own.
+    pub min: Option<String>,
+    /// The largest. Default: the gateway's own.
+    pub max: Option<String>,
 }
 
 /// How a merchant account captures.

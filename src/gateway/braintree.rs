@@ -48,7 +48,7 @@ use super::outcome::Observation;
 use super::{
     Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply,
 };
-use crate::config::model::Dialect;
+use crate::config::model::{Credentials, Dialect};
 pub(super) use parse::in_currency;
 
 /// The version of the API, which every request must name.
@@ -125,6 +125,17 @@ impl Gateway for Braintree {
 
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
         encode::request(request, account)
+    }
+
+    fn currencies(&self, credentials: &Credentials, settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        let named = credentials
+            .names()
+            .filter_map(|name| name.strip_prefix(parse::ACCOUNTS));
+        let default = settings.get(parse::CURRENCY).map(String::as_str);
+        let mut currencies: Vec<String> = named.chain(default).map(str::to_owned).collect();
+        currencies.sort_unstable();
+        currencies.dedup();
+        Some(currencies)
     }
 
     fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {

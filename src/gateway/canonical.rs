@@ -515,6 +515,12 @@ pub enum Refusal {
     /// The amount has no exact form at the target.
     #[error("amount has no exact form at this gateway: {0}")]
     Amount(String),
+    /// Less or more than the gateway, or the account there, takes.
+    #[error("amount is outside of what this gateway takes: {0}")]
+    Limit(String),
+    /// An operator keeps payments away from the target.
+    #[error("an operator keeps payments away from this gateway")]
+    ForcedOpen,
     /// A parameter that only the application's own gateway understands.
     #[error("parameter {0} cannot be carried to another gateway")]
     Parameter(String),
@@ -546,6 +552,8 @@ impl Refusal {
             Self::CardDataNotAllowed => "card_data_not_allowed",
             Self::Currency(_) => "currency_not_supported",
             Self::Amount(_) => "amount_not_representable",
+            Self::Limit(_) => "amount_out_of_limits",
+            Self::ForcedOpen => "breaker_forced_open",
             Self::Parameter(_) => "parameter_not_portable",
             Self::Operation(_) => "operation_not_supported",
             Self::CustomerAction => "customer_action",

@@ -30,8 +30,8 @@ use super::outcome::Observation;
 use super::{
     Accepted, Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply,
 };
-use crate::config::model::Dialect;
 use crate::config::model::custom::Custom as Description;
+use crate::config::model::{Credentials, Dialect};
 
 /// A gateway by its description.
 #[derive(Debug)]
@@ -120,6 +120,10 @@ impl Gateway for Custom {
 
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
         write::request(&self.description, request, account)
+    }
+
+    fn currencies(&self, _credentials: &Credentials, _settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        Some(self.description.currencies.clone())
     }
 
     fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {

@@ -6,8 +6,9 @@
 
 use serde::Serialize;
 
-use super::{Accepted, FenceStrength, at, for_dialect};
+use super::{Accepted, FenceStrength, Gateway, at, for_dialect};
 use crate::config::model::{Config, GatewayConfig, Mode, Route};
+use crate::money::Amount;
 
 /// Why a gateway of a route takes none of its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +47,56 @@ pub struct Prospect {
     pub never: Option<Never>,
     /// What it cannot do with a payment that it took, in words.
     pub without: Vec<&'static str>,
+    /// The only currencies that its account takes, with the amounts where there are limits; empty where neither the
+    /// configuration nor the gateway says so.
+    pub takes: Vec<Takes>,
+}
+
+/// A currency that an account takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Takes {
+    /// Its code.
+    pub currency: String,
+    /// The smallest amount of the configuration.
+    pub min: Option<String>,
+    /// The largest.
+    pub max: Option<String>,
+}
+
+impl Takes {
+    fn words(&self) -> String {
+        let currency = &self.currency;
+        match (&self.min, &self.max) {
+            (None, None) => currency.clone(),
+            (Some(min), None) => format!("{currency} from {min}"),
+            (None, Some(max)) => format!("{currency} up to {max}"),
+            (Some(min), Some(max)) => format!("{currency} {min} to {max}"),
+        }
+    }
+}
+
+/// The currencies that both the gateway's account and the configuration take.
+fn takes(gateway: &GatewayConfig, dialect: &dyn Gateway) -> Vec<Takes> {
+    let own = dialect.currencies(&gateway.credentials, &gateway.settings);
+    match (own, &gateway.takes) {
+        (own, Some(configured)) => configured
+            .iter()
+            .filter(|(currency, _)| own.as_ref().is_none_or(|own| own.contains(currency)))
+            .map(|(currency, limits)| Takes {
+                currency: currency.clone(),
+                min: limits.min.map(Amount::decimal),
+                max: limits.max.map(Amount::decimal),
+            })
+            .collect(),
+        (own, None) => {
+            let plain = |currency| Takes {
+                currency,
+                min: None,
+                max: None,
+            };
+            own.into_iter().flatten().map(plain).collect()
+        }
+    }
 }
 
 /// The first gateway's fence and the prospects of the others, in the order of the route.
@@ -84,6 +135,7 @@ fn prospect(route: &Route, gateway: &GatewayConfig, understood: bool) -> Prospec
         charges: Vec::new(),
         never: Some(never),
         without: Vec::new(),
+        takes: Vec::new(),
     };
     if failover.mode == Mode::Off {
         return nothing(Never::FailoverOff);
@@ -119,6 +171,7 @@ fn prospect(route: &Route, gateway: &GatewayConfig, understood: bool) -> Prospec
         charges,
         never: None,
         without,
+        takes: takes(gateway, dialect),
     }
 }
 
@@ -133,13 +186,18 @@ impl Prospects {
         let mut words = format!("{} (fence {:?}{certified})", self.first, self.fence);
         for prospect in &self.then {
             words.push_str(&format!(" -> {}: ", prospect.gateway));
-            let parts: Vec<&str> = match prospect.never {
+            let mut parts: Vec<&str> = match prospect.never {
                 Some(never) => vec!["never", never.words()],
                 None => {
                     let charges = prospect.charges.iter().map(|accepted| accepted.words());
                     charges.chain(prospect.without.iter().copied()).collect()
                 }
             };
+            let takes: Vec<String> = prospect.takes.iter().map(Takes::words).collect();
+            let only = format!("only {}", takes.join(" and "));
+            if !takes.is_empty() {
+                parts.push(&only);
+            }
             words.push_str(&parts.join(", "));
         }
         words

@@ -41,7 +41,7 @@ use super::{
     Accepted, Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised,
     Reply, Stopped,
 };
-use crate::config::model::Dialect;
+use crate::config::model::{Credentials, Dialect};
 
 /// The header of a refund's key.
 const REFUND_KEY: &str = "x-refund-idempotency";
@@ -105,7 +105,7 @@ impl Gateway for Razorpay {
     }
 
     /// A capture is preceded by a look, and a refund has a key: Razorpay states no time for it, and a day is the least.
-    fn repeats(&self) -> u32 {
+    fn repeats(&self, _settings: &BTreeMap<String, String>) -> u32 {
         24
     }
 
@@ -119,6 +119,11 @@ impl Gateway for Razorpay {
 
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
         encode::request(request, account)
+    }
+
+    /// Mandates are in rupees.
+    fn currencies(&self, _credentials: &Credentials, _settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        Some(vec!["INR".to_owned()])
     }
 
     fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {

@@ -39,7 +39,7 @@ use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
     Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply, Stopped,
 };
-use crate::config::model::Dialect;
+use crate::config::model::{Credentials, Dialect};
 
 /// The API version that requests are written for: the newest whose specification is public.
 const API_VERSION: &str = "2025-08-20";
@@ -109,6 +109,13 @@ impl Gateway for Square {
 
     fn encode(&self, request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
         encode::request(request, account)
+    }
+
+    fn currencies(&self, credentials: &Credentials, _settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        let named = credentials.names().filter_map(|name| name.strip_prefix("locations."));
+        let currencies: Vec<String> = named.map(str::to_owned).collect();
+        // A single location has one currency, which only Square knows.
+        (!currencies.is_empty()).then_some(currencies)
     }
 
     fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {

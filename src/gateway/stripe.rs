@@ -9,6 +9,7 @@
 //!
 //! Fence strength is F3: a key tombstone for creations, a cancel for confirmations ([`encode::fence`]).
 
+mod amounts;
 mod encode;
 mod form;
 mod ids;

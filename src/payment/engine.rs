@@ -67,7 +67,7 @@ use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 pub use answer::Told;
 pub use dossier::{NAME as DOSSIER, declines};
-pub use entry::{Asked, Handled};
+pub use entry::{Asked, Handled, Unavailable};
 pub use route::{At, Route};
 pub use source::{key_hash, order_hash};
 pub use wire::Wire;

@@ -40,7 +40,7 @@ pub enum Handled {
     /// It was answered.
     Answered(Response<Bytes>),
     /// It is forwarded, read whole; with the reason why a payment could not go elsewhere.
-    Forward(Request<body::Request>, Option<&'static str>),
+    Forward(Request<body::Request>, Option<engine::Unavailable>),
 }
 
 /// Whether the engine looks at a request, by the route as its tenant uses it. Called before Sentinel's own headers are taken off.
@@ -138,9 +138,12 @@ impl Payment {
 }
 
 /// Says why a payment could not be taken elsewhere.
-pub fn say_unavailable(headers: &mut HeaderMap, reason: Option<&'static str>) {
-    if let Some(reason) = reason {
-        let text = format!("unavailable; reason={reason}");
+pub fn say_unavailable(headers: &mut HeaderMap, unavailable: Option<&engine::Unavailable>) {
+    if let Some(unavailable) = unavailable {
+        let text = format!("unavailable; reason={}", unavailable.reason);
         headers.insert("sentinel-failover", headers::value(&text));
+        if !unavailable.refused.is_empty() {
+            headers.insert("sentinel-refused", headers::value(&unavailable.refused));
+        }
     }
 }

@@ -7,7 +7,7 @@ mod payment;
 
 pub use payment::{
     FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerTrouble, ObligationChanged, PaymentAnswered,
-    Recovered, Replayed, Resolved, WebhookReceived,
+    PlanRefused, Recovered, Replayed, Resolved, WebhookReceived,
 };
 
 use std::fmt;

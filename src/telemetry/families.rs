@@ -81,6 +81,22 @@ impl<V: Vector> Family<V> {
     }
 }
 
+impl Family<IntCounterVec> {
+    /// Shows every series' count, with its labels' values by their names.
+    pub fn each(&self, mut shown: impl FnMut(&dyn Fn(&str) -> Option<String>, u64)) {
+        for family in self.vec.collect() {
+            for metric in family.get_metric() {
+                let of = |name: &str| {
+                    let pair = metric.get_label().iter().find(|pair| pair.name() == name);
+                    pair.map(|pair| pair.value().to_owned())
+                };
+                // Counted one by one, so that it is whole.
+                shown(&of, metric.get_counter().get_value() as u64);
+            }
+        }
+    }
+}
+
 /// What a family is, for dashboards and rules to be checked against: a family without series is in no scrape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {

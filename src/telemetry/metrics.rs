@@ -58,6 +58,7 @@ pub struct Metrics {
     pub(super) payments: Counters,
     pub(super) failovers: Counters,
     pub(super) failovers_refused: Counters,
+    pub(super) plan_refusals: Counters,
     pub(super) recovery: Histograms,
     pub(super) in_doubt: Gauges,
     pub(super) in_doubt_total: Counters,
@@ -222,6 +223,12 @@ impl Metrics {
                 "failovers_refused_total",
                 "Payments that were not taken elsewhere although the first gateway failed, by reason.",
                 &["route", "reason"],
+            )?,
+            plan_refusals: counters(
+                &r,
+                "plan_refusals_total",
+                "Payments that a gateway of the route was no good for: left out of the plan, or put last, by reason.",
+                &["route", "gateway", "reason"],
             )?,
             in_doubt: gauges(
                 &r,
@@ -441,7 +448,7 @@ impl Metrics {
         }
     }
 
-    fn all_counters(&self) -> [&Counters; 17] {
+    fn all_counters(&self) -> [&Counters; 18] {
         [
             &self.requests,
             &self.attempts,
@@ -454,6 +461,7 @@ impl Metrics {
             &self.payments,
             &self.failovers,
             &self.failovers_refused,
+            &self.plan_refusals,
             &self.in_doubt_total,
             &self.obligations,
             &self.replays,

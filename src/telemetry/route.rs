@@ -200,6 +200,28 @@ impl RouteMetrics {
         }
     }
 
+    /// A gateway was left out of a payment's plan, or put last.
+    pub fn plan_refused(&self, gateway: &str, reason: &'static str) {
+        if let Some(all) = self.live() {
+            all.plan_refusals.with(&[&self.route, gateway, reason]).inc();
+        }
+    }
+
+    /// How often each gateway of the route was, by reason.
+    pub fn plan_refusals(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut refusals: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        if let Some(all) = self.live() {
+            all.plan_refusals.each(|label, count| {
+                if label("route").as_deref() == Some(self.name())
+                    && let (Some(gateway), Some(reason)) = (label("gateway"), label("reason"))
+                {
+                    refusals.entry(gateway).or_default().insert(reason, count);
+                }
+            });
+        }
+        refusals
+    }
+
     /// A payment came into doubt at this gateway.
     pub fn in_doubt(&self, gateway: &str) {
         if let Some(all) = self.live() {

@@ -101,6 +101,7 @@ const UPWARDS: &[(&str, &str, &str)] = &[
     ("dashboard", "ledger", "payments are read from it"),
     ("dashboard", "money", "amounts that are shown"),
     ("dashboard", "admin", "one way to refuse and to check who asks"),
+    ("config", "money", "the amounts that an account takes"),
     (
         "sandbox",
         "telemetry::scrub",

@@ -111,7 +111,8 @@ routes:
     let more = "ledger: { sqlite: ledger.db }
 gateways:
   stripe: { dialect: stripe, endpoint: https://api.stripe.com, credentials: { secret_key: sk_test_secret } }
-  adyen: { dialect: adyen, endpoint: https://checkout-test.adyen.com, credentials: { api_key: k, merchant_account: Acme } }
+  adyen: { dialect: adyen, endpoint: https://checkout-test.adyen.com, credentials: { api_key: k, merchant_account: Acme },
+      takes: { EUR: {}, USD: { min: '1.00', max: '2500.00' } } }
   square: { dialect: square, endpoint: https://connect.squareupsandbox.com, credentials: { access_token: t } }
   razorpay: { dialect: razorpay, endpoint: https://api.razorpay.com, credentials: { key_id: k, key_secret: s } }
 routes:
@@ -123,9 +124,10 @@ routes:
     let (code, told, trouble) = command(&["check", "--config", "sentinel.yaml"], dir.path());
     assert_eq!(code, 0, "{trouble}");
     for wanted in [
-        "plan: stripe (fence F3 once certified) -> adyen: card by map, card by number -> square: card by map, no server-side card, \
+        "plan: stripe (fence F3 once certified) -> adyen: card by map, card by number, only EUR and USD 1.00 to 2500.00 -> \
+         square: card by map, no server-side card, \
          no 3-D Secure of elsewhere -> razorpay: merchant-initiated mandate by map, no server-side card, whole captures only, \
-         no release of a hold, no 3-D Secure of elsewhere\n",
+         no release of a hold, no 3-D Secure of elsewhere, only INR\n",
         "plan: stripe (fence F3 once certified) -> razorpay: never, no hold that can be captured and released",
     ] {
         assert!(told.contains(wanted), "{wanted}: {told}");
@@ -134,6 +136,17 @@ routes:
     let meaning: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(meaning["routes"][1]["plan"]["then"][0]["never"], "cannot_be_gated");
     assert_eq!(meaning["routes"][0]["plan"]["then"][2]["charges"][0], "mandate");
+    assert_eq!(meaning["routes"][0]["plan"]["then"][0]["takes"][1]["max"], "2500.00");
+
+    for (wrong, why) in [
+        ("min: '1.005'", "is not an amount of this currency"),
+        ("min: '3000.00', max: '2500.00'", "min is more than max"),
+    ] {
+        let broken = more.replace("min: '1.00', max: '2500.00'", wrong);
+        std::fs::write(&file, broken).unwrap();
+        let (code, _, trouble) = command(&["check", "--config", "sentinel.yaml"], dir.path());
+        assert!(code == 78 && trouble.contains(why), "{wrong}: {trouble}");
+    }
 
     let (code, schema, _) = command(&["schema"], dir.path());
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();

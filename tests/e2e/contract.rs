@@ -2,11 +2,13 @@
 //!
 //! Every request that Sentinel writes and every answer that it mints validates, over generated payments, with amounts
 //! preserved for every currency. The specs are other parties' and not part of this repository: the tests read them from
-//! `../shared/specs` and say `skipped` where that folder is absent.
+//! `../shared/specs` and say `skipped` where that folder is absent. The decline table is held against the answers that it is
+//! about, in both directions.
 
 mod adyen;
 mod amounts;
 mod arbitrary;
+mod declines;
 mod paypal;
 mod square;
 

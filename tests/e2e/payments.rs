@@ -12,6 +12,7 @@ mod kill;
 mod misbehaviour;
 mod operators;
 mod own;
+mod planning;
 mod razorpay;
 mod rounds;
 mod settings;

@@ -8,9 +8,10 @@ use base64::Engine as _;
 
 use super::Reader;
 use crate::config::model::{
-    Credentials, Dialect, Endpoint, GatewayConfig, Pin, PinMode, Pool, Protocol, Secret, Webhook,
+    AmountLimits, Credentials, Dialect, Endpoint, GatewayConfig, Pin, PinMode, Pool, Protocol, Secret, Webhook,
 };
 use crate::config::{defaults, raw, units};
+use crate::money::Amount;
 
 /// The credentials without which Sentinel cannot make a request of its own.
 pub fn needed(dialect: Dialect) -> &'static [&'static str] {
@@ -63,6 +64,7 @@ impl Reader<'_> {
         let at = |field: &str| format!("gateways.{name}.{field}");
         let read = self.settings(&name, &gateway);
         let webhook = self.webhook(&name, gateway.dialect, gateway.webhook);
+        let takes = gateway.takes.map(|typed| self.takes(&at("takes"), typed));
         let credentials = match gateway.credentials {
             None => Credentials::default(),
             Some(typed) => self.credentials(&name, gateway.dialect, typed),
@@ -164,9 +166,37 @@ impl Reader<'_> {
             pool,
             credentials,
             settings: read,
+            takes,
             webhook,
             custom,
         })
+    }
+
+    fn takes(&mut self, path: &str, typed: BTreeMap<String, raw::Takes>) -> BTreeMap<String, AmountLimits> {
+        let mut takes = BTreeMap::new();
+        for (currency, typed) in typed {
+            let here = format!("{path}.{currency}");
+            self.is_currency(here.clone(), &currency);
+            let mut amount = |field: &str, text: Option<String>| {
+                let read = Amount::from_decimal(Dialect::Custom, text.as_deref()?, &currency);
+                if read.is_err() {
+                    let hint = "write it as 1.00, with the currency's decimals";
+                    self.hinted(format!("{here}.{field}"), "is not an amount of this currency", hint);
+                }
+                read.ok()
+            };
+            let limits = AmountLimits {
+                min: amount("min", typed.min),
+                max: amount("max", typed.max),
+            };
+            if let (Some(min), Some(max)) = (limits.min, limits.max)
+                && min.units > max.units
+            {
+                self.problem(here, "min is more than max");
+            }
+            takes.insert(currency, limits);
+        }
+        takes
     }
 
     fn credentials(&mut self, name: &str, dialect: Dialect, typed: raw::Credentials) -> Credentials {

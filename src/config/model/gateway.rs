@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::money::Amount;
+
 /// The APIs that Sentinel speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +139,9 @@ pub struct GatewayConfig {
     /// What the dialect reads beside them: `api_version`, `capture` (`automatic` or `manual`), `return_url`,
     /// `mit_exemption`, `domestic_currency`, `currency`, `request_keys`, `merchant_accounts.USD` and so on.
     pub settings: BTreeMap<String, String>,
+    /// The currencies, with their amounts, that the account takes of other gateways' payments; `None` for whatever the
+    /// gateway takes.
+    pub takes: Option<BTreeMap<String, AmountLimits>>,
     /// What its webhooks are verified with.
     pub webhook: Webhook,
     /// The description of a custom gateway, and of no other.
@@ -166,6 +171,22 @@ impl GatewayConfig {
     /// Whether connections opened under `other` serve this one: a new credential or setting costs no connection.
     pub fn same_connections(&self, other: &Self) -> bool {
         self.name == other.name && self.endpoint == other.endpoint && self.pool == other.pool
+    }
+}
+
+/// The amounts that an account takes in a currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AmountLimits {
+    /// The smallest.
+    pub min: Option<Amount>,
+    /// The largest.
+    pub max: Option<Amount>,
+}
+
+impl AmountLimits {
+    /// Whether an amount of the currency is taken.
+    pub fn hold(&self, amount: Amount) -> bool {
+        self.min.is_none_or(|min| amount.units >= min.units) && self.max.is_none_or(|max| amount.units <= max.units)
     }
 }
 

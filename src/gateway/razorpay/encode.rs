@@ -202,7 +202,7 @@ fn fits(text: &str) -> bool {
 fn least(amount: Amount) -> Result<i64, Refusal> {
     let units = amount.to_minor(Dialect::Razorpay)?;
     if units == 0 || (amount.currency.code() == "INR" && units < LEAST) {
-        return Err(Refusal::Amount("less than 1.00".to_owned()));
+        return Err(Refusal::Limit("less than 1.00".to_owned()));
     }
     Ok(units)
 }

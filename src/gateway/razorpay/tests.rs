@@ -284,7 +284,7 @@ fn what_razorpay_cannot_do_at_once_is_refused_with_its_reason() {
         refusal(&|pay| pay.amount = Some(eur)),
         Refusal::Currency("EUR".to_owned())
     );
-    assert!(matches!(refusal(&|pay| pay.amount = Some(inr(99))), Refusal::Amount(_)));
+    assert!(matches!(refusal(&|pay| pay.amount = Some(inr(99))), Refusal::Limit(_)));
     assert!(matches!(refusal(&|pay| pay.buyer.phone = None), Refusal::Parameter(_)));
     for token in ["token_1", "cust_1/pm_1", "pm_card_visa"] {
         let token = Some(Instrument::Token(token.to_owned()));
@@ -524,7 +524,7 @@ fn a_minted_answer_is_signed_with_the_secret_of_the_request_it_answers() {
     );
     for (canonical, class, reason) in [
         ("insufficient_funds", DeclineClass::Hard, "insufficient_funds"),
-        ("lost_or_stolen", DeclineClass::Fraud, "card_declined"),
+        ("lost_or_stolen", DeclineClass::Fraud, "debit_instrument_blocked"),
         ("gateway_unavailable", DeclineClass::RetryLater, "card_declined"),
     ] {
         let decline = Decline {

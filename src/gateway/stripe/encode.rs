@@ -6,18 +6,16 @@
 use http::{HeaderMap, HeaderValue, Method};
 use indexmap::IndexMap;
 
+use super::amounts::{chargeable, minor};
 use super::form::Writer;
 use super::parse::order;
 use super::{API_VERSION, FENCE_KEY, REFERENCE_KEY};
-use crate::config::model::Dialect;
 use crate::gateway::canonical::{
     Address, CaptureMode, EarlierAttempt, Initiator, Instrument, ListFilter, Operation, Pay, Refusal, Request, Target,
 };
 use crate::gateway::{Account, Outgoing};
-use crate::money::{Amount, MoneyError};
+use crate::money::Amount;
 
-/// The largest amount, in Stripe's minor units, that every currency takes.
-const MAX_AMOUNT: i64 = 99_999_999;
 /// Stripe's limits on metadata.
 const MAX_METADATA: (usize, usize, usize) = (50, 40, 500);
 
@@ -61,20 +59,6 @@ fn outgoing(method: Method, target: String, form: Writer, account: &Account) -> 
         headers,
         body: bytes::Bytes::new(),
     })
-}
-
-fn minor(amount: Amount) -> Result<i64, Refusal> {
-    match amount.to_minor(Dialect::Stripe) {
-        Ok(0) => Err(Refusal::Amount("nothing".to_owned())),
-        Ok(units) if units > MAX_AMOUNT => Err(Refusal::Amount("larger than Stripe takes".to_owned())),
-        Ok(units) => Ok(units),
-        Err(
-            MoneyError::UnknownCurrency(currency)
-            | MoneyError::Unsupported(currency, _)
-            | MoneyError::Contradictory(currency, _),
-        ) => Err(Refusal::Currency(currency.code().to_owned())),
-        Err(error) => Err(Refusal::Amount(error.to_string())),
-    }
 }
 
 /// A path segment; ids from the ledger are plain, and what is not plain is no id of Stripe's.
@@ -240,7 +224,7 @@ fn payment(pay: &Pay, account: &Account) -> Result<Writer, Refusal> {
         .amount
         .ok_or_else(|| Refusal::Malformed("the amount of the confirmed payment is not known".to_owned()))?;
     let mut form = Writer::default();
-    form.put(&["amount"], &minor(amount)?.to_string());
+    form.put(&["amount"], &chargeable(amount)?.to_string());
     form.put(&["currency"], &amount.currency.lower());
     // The list of types has another name in the newest versions; this switch has one name in all of them.
     form.put(&["automatic_payment_methods", "enabled"], "true");

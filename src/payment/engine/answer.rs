@@ -170,6 +170,9 @@ impl Actor {
         // The own gateway is not even asked to confirm what was created here in its place.
         let moved = self.dossier.confirms.is_some() || self.state.round().any(|(_, attempt)| attempt.gateway > 0);
         put(headers, "sentinel-failover", if moved { "true" } else { "false" });
+        if !material.refused.is_empty() {
+            put(headers, "sentinel-refused", &material.refused);
+        }
         if replay {
             put(headers, "idempotent-replayed", "true");
         }

@@ -41,6 +41,15 @@ pub struct Asked {
     pub started: Instant,
 }
 
+/// Why a payment can be taken nowhere but at the application's own gateway.
+#[derive(Clone, Debug)]
+pub struct Unavailable {
+    /// The first reason, of a closed set: for `Sentinel-Failover: unavailable; reason=...`.
+    pub reason: &'static str,
+    /// Each other gateway's own, for `Sentinel-Refused`; empty where none was asked.
+    pub refused: String,
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Handled {
@@ -48,9 +57,8 @@ pub enum Handled {
     Answered(Told),
     /// It is none of the engine's business and goes to the application's own gateway as it is.
     Forward {
-        /// Why the payment cannot be taken elsewhere: for `Sentinel-Failover: unavailable; reason=...`. `None` where there
-        /// is no payment to speak of.
-        unavailable: Option<&'static str>,
+        /// Why the payment cannot be taken elsewhere. `None` where there is no payment to speak of.
+        unavailable: Option<Unavailable>,
         /// The credential to put in place of one that Sentinel had minted.
         authorization: Option<HeaderValue>,
     },
@@ -68,6 +76,8 @@ pub(super) struct Material {
     pub key: Option<String>,
     /// What is charged at each other gateway.
     pub tokens: BTreeMap<String, Instrument>,
+    /// Which gateways are not in the plan, or last in it, and why.
+    pub refused: String,
     /// The account's own credential, in place of one that Sentinel minted.
     pub authorization: Option<HeaderValue>,
 }
@@ -182,18 +192,18 @@ impl Desk {
             },
             None => Standing::Free,
         };
-        let refuse = |unavailable: &'static str| {
+        let refuse = |reason: &'static str, refused: String| {
             if matches!(standing, Standing::Away(_)) {
                 return Handled::Answered(paid_elsewhere(route, &asked.head));
             }
             FailoverRefused {
                 route: route.metrics(),
                 payment: "",
-                reason: unavailable,
+                reason,
             }
             .emit();
             Handled::Forward {
-                unavailable: Some(unavailable),
+                unavailable: Some(Unavailable { reason, refused }),
                 authorization: None,
             }
         };
@@ -209,10 +219,11 @@ impl Desk {
                 if let Some(handled) = self.reused(route, &asked.head, key.as_deref()).await {
                     return handled;
                 }
-                return refuse(match &other {
+                let reason = match &other {
                     Err(refusal) => refusal.label(),
                     Ok(_) => "operation_not_supported",
-                });
+                };
+                return refuse(reason, String::new());
             }
         };
         // Nothing moves, and nothing can be lost but the request itself.
@@ -224,7 +235,7 @@ impl Desk {
             if let Some(handled) = self.reused(route, &asked.head, key.as_deref()).await {
                 return handled;
             }
-            return refuse("operation_not_supported");
+            return refuse("operation_not_supported", String::new());
         }
         let created = match &pay.confirms {
             Some(id) => match self.engine.made_here(route, id).await {
@@ -258,23 +269,27 @@ impl Desk {
         let planned = planner::plan(&self.engine, route, &pay, &asked.alternates, kind).await;
         // A key that the ledger knows leads to its payment, whatever could be planned today: the payment may be at another
         // gateway, and its own one has never seen the key.
-        let (plan, tokens) = match planned {
+        let (plan, tokens, refused) = match planned {
             Ok(mut planned) => {
                 if created.is_some() {
                     planned.plan.gateways.retain(|gateway| !gateway.native);
                 }
-                (Ok(planned.plan), planned.tokens)
+                (Ok(planned.plan), planned.tokens, planned.refused.words())
             }
-            Err(refusal) if created.is_some() => {
+            Err((refusal, _)) if created.is_some() => {
                 let why = format!("It was created while its gateway was away, and no other can take it: {refusal}.");
                 return minted::wrong_state(route, &asked.head, &why);
             }
-            Err(refusal) => match self.seen(route, &source).await {
-                Ok(None) => return refuse(refusal.label()),
-                Ok(Some(payment)) => (Err(payment), BTreeMap::new()),
+            Err((refusal, refused)) => match self.seen(route, &source).await {
+                Ok(None) => return refuse(refusal.label(), refused.words()),
+                Ok(Some(payment)) => (Err(payment), BTreeMap::new(), refused.words()),
                 Err(error) => return self.unrecorded(route, &asked.head, &error),
             },
         };
+        // What is put last is asked for its health meanwhile: no payment that finds another gateway would.
+        for at in route.gateways().iter().filter(|at| !at.native && !at.closed()) {
+            self.probe(at);
+        }
         let keys = self.engine.ledger.keys();
         let fingerprint = canon::fingerprint(keys, &asked.head, &pay);
         match standing {
@@ -314,6 +329,7 @@ impl Desk {
             pay,
             key,
             tokens,
+            refused,
             authorization,
         });
         let (reply, answer) = oneshot::channel();

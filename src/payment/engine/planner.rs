@@ -1,8 +1,11 @@
 //! Which gateways a payment may be taken at, in which order.
 //!
-//! The route gives the order. A gateway stays in the plan when it can carry the very payment: the request is encoded for
-//! it on trial, so that capability, currency, amount and instrument are judged by the adapter itself, before anything was
-//! promised. What is refused is left out with its reason. The plan is pinned in the first record and never changes.
+//! The route gives the order; the application's own gateway stays the first, because only it understands the request as it
+//! is. Of the others those whose breakers are closed come first. One that an operator forced open is left out; one that is
+//! open by itself is put last, for it may be back when its turn comes, and nothing is sent to it before. A gateway stays in
+//! the plan when its account takes the amount and it can carry the very payment: the request is encoded for it on trial, so
+//! that capability, currency, amount and instrument are judged by the adapter itself, before anything was promised. What is
+//! refused is left out with its reason. The plan is pinned in the first record and never changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +18,39 @@ use super::{At, Engine, Route, instruments};
 use crate::config::model::{self, Dialect, Mode};
 use crate::gateway::canonical::{CaptureMode, EarlierAttempt, Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::{AccessToken, Account, FenceStrength};
+use crate::resilience::breaker;
+use crate::telemetry::event::PlanRefused;
+
+/// Why a gateway that is not well is tried after the others.
+const PUT_LAST: &str = "breaker_open";
 
 /// A plan, and what is charged at each gateway that is not the application's own.
 pub(super) struct Planned {
     pub plan: Plan,
     pub tokens: BTreeMap<String, Instrument>,
+    pub refused: Refused,
+}
+
+/// What each gateway was refused for, or put last; in the order in which they were looked at.
+#[derive(Default)]
+pub(super) struct Refused(Vec<(String, &'static str)>);
+
+impl Refused {
+    fn note(&mut self, route: &Route, at: &At, reason: &'static str) {
+        PlanRefused {
+            route: route.metrics(),
+            gateway: &at.config.name,
+            reason,
+        }
+        .emit();
+        self.0.push((at.config.name.clone(), reason));
+    }
+
+    /// `adyen=currency_not_supported, square=breaker_open`; empty for none.
+    pub fn words(&self) -> String {
+        let each = self.0.iter().map(|(gateway, reason)| format!("{gateway}={reason}"));
+        each.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Plans a payment. `Err` is why it cannot be taken anywhere but at the application's own gateway.
@@ -29,21 +60,24 @@ pub(super) async fn plan(
     pay: &Pay,
     alternates: &[HeaderValue],
     key: KeyKind,
-) -> Result<Planned, Refusal> {
+) -> Result<Planned, (Refusal, Refused)> {
     let failover = route.failover();
     let intent = match pay.capture {
         CaptureMode::Automatic => Intent::Sale,
         CaptureMode::Manual => Intent::Authorize,
     };
+    let mut refused = Refused::default();
     if let Some(name) = pay.unportable.first() {
-        return Err(Refusal::Parameter(name.clone()));
+        return Err((Refusal::Parameter(name.clone()), refused));
     }
     let sources = instruments::Sources::new(engine, route, pay, alternates);
     let mut mode = failover.mode;
     let mut gateways = Vec::new();
     let mut tokens = BTreeMap::new();
     let mut first_refusal = None;
-    for at in route.gateways() {
+    let mut in_order: Vec<&At> = route.gateways().iter().collect();
+    in_order.sort_by_key(|at| !(at.native || at.closed()));
+    for at in in_order {
         if at.native {
             // Gated, a sale is asked for as a hold; where that cannot be written, the payment is made the plain way.
             let gated = mode == Mode::Gated && intent == Intent::Sale;
@@ -54,6 +88,10 @@ pub(super) async fn plan(
             continue;
         }
         let tried = async {
+            if at.breaker.state() == breaker::State::ForcedOpen {
+                return Err(Refusal::ForcedOpen);
+            }
+            taken(at, pay)?;
             let instrument = sources.at(at).await?;
             let translated = translated(pay, instrument.clone());
             let asked = match mode {
@@ -65,25 +103,23 @@ pub(super) async fn plan(
         };
         match tried.await {
             Ok(instrument) => {
+                if !at.closed() {
+                    refused.note(route, at, PUT_LAST);
+                }
                 if let Some(instrument) = instrument {
                     tokens.insert(at.config.name.clone(), instrument);
                 }
                 gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
             }
             Err(refusal) => {
-                tracing::debug!(
-                    route = route.name(),
-                    gateway = at.config.name,
-                    reason = refusal.label(),
-                    "left out of the plan"
-                );
+                refused.note(route, at, refusal.label());
                 first_refusal.get_or_insert(refusal);
             }
         }
     }
     let others = gateways.iter().filter(|gateway| !gateway.native).count();
     if others == 0 {
-        return Err(first_refusal.unwrap_or(Refusal::NoPortableInstrument));
+        return Err((first_refusal.unwrap_or(Refusal::NoPortableInstrument), refused));
     }
     let plan = Plan {
         mode,
@@ -92,7 +128,19 @@ pub(super) async fn plan(
         gateways,
         policy: policy(failover, key),
     };
-    Ok(Planned { plan, tokens })
+    Ok(Planned { plan, tokens, refused })
+}
+
+/// Whether the account takes the payment's amount, as far as the configuration says.
+fn taken(at: &At, pay: &Pay) -> Result<(), Refusal> {
+    let (Some(takes), Some(amount)) = (&at.config.takes, pay.amount) else {
+        return Ok(());
+    };
+    match takes.get(amount.currency.code()) {
+        None => Err(Refusal::Currency(amount.currency.code().to_owned())),
+        Some(limits) if limits.hold(amount) => Ok(()),
+        Some(_) => Err(Refusal::Limit("the account's own limits".to_owned())),
+    }
 }
 
 /// The payment as another gateway is asked for it: ids of the application's own gateway mean nothing there.
@@ -175,7 +223,7 @@ fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGa
         // A declined Stripe intent can be confirmed again from the browser that has its secret.
         declines_stay_open: at.native && at.config.dialect == Dialect::Stripe,
         native: at.native,
-        modification_hours: at.gateway.repeats(),
+        modification_hours: at.gateway.repeats(&at.config.settings),
         ..planned
     }
 }

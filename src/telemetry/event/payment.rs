@@ -143,6 +143,30 @@ impl FailoverRefused<'_> {
     }
 }
 
+/// A gateway is no good for a payment: it is left out of its plan, or put last.
+#[derive(Debug)]
+pub struct PlanRefused<'a> {
+    /// Its route.
+    pub route: &'a RouteMetrics,
+    /// The gateway.
+    pub gateway: &'a str,
+    /// Why, of a closed set.
+    pub reason: &'static str,
+}
+
+impl PlanRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.route.plan_refused(self.gateway, self.reason);
+        tracing::debug!(
+            route = self.route.name(),
+            gateway = self.gateway,
+            reason = self.reason,
+            "left out of the plan, or put last"
+        );
+    }
+}
+
 /// A payment came into doubt: it may or may not have been executed.
 #[derive(Debug)]
 pub struct InDoubt<'a> {

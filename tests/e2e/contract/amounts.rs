@@ -87,7 +87,7 @@ fn carried(target: Dialect, amount: Amount) -> bool {
     let request = refund(amount);
     let outgoing = match gateway.encode(&request, &account(target)) {
         Ok(outgoing) => outgoing,
-        Err(Refusal::Currency(_) | Refusal::Amount(_)) => return false,
+        Err(Refusal::Currency(_) | Refusal::Amount(_) | Refusal::Limit(_)) => return false,
         Err(other) => panic!("{target:?}: {amount:?}: {other}"),
     };
     let (body, header) = answered(target, &outgoing.body, amount.currency);
