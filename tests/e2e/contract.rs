@@ -8,6 +8,7 @@
 mod adyen;
 mod amounts;
 mod arbitrary;
+mod carried;
 mod declines;
 mod paypal;
 mod square;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod braintree;
+mod carried;
 mod certified;
 mod custom;
 mod dialects;

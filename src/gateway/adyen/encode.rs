@@ -182,6 +182,8 @@ fn pay(pay: &Pay, account: &Account) -> Result<Map<String, Value>, Refusal> {
     );
     body.insert("channel".to_owned(), "Web".into());
     match &pay.three_ds {
+        // Its indicator and the token's would stand in the same field.
+        Some(_) if matches!(pay.instrument, Some(Instrument::NetworkToken(_))) => return Err(Refusal::ThreeDs),
         Some(three_ds) => three_ds_data(three_ds, &mut body)?,
         None if return_url.is_none() || pay.initiator == Initiator::Merchant => {
             body.insert(

@@ -78,6 +78,9 @@ pub(super) fn request(
     body: &[u8],
     settings: &BTreeMap<String, String>,
 ) -> Result<Request, Refusal> {
+    if recognised.operation == Operation::Opaque {
+        return Err(Refusal::Operation("changing what is held".to_owned()));
+    }
     let mut fields = Fields::parse(body)?;
     if recognised.operation == Operation::Confirm {
         return confirm(fields);

@@ -318,6 +318,10 @@ fn source(pay: &Pay) -> Result<Option<&'static str>, Refusal> {
         Some(Instrument::Card(_) | Instrument::NetworkToken(_)) if merchant && pay.network_transaction_id.is_none() => {
             return Err(Refusal::Parameter("network transaction id".to_owned()));
         }
+        // With nothing beside it, it would be read as a card's own number.
+        Some(Instrument::NetworkToken(token)) if token.cryptogram.is_none() && token.eci.is_none() => {
+            return Err(Refusal::Parameter("network token cryptogram".to_owned()));
+        }
         Some(_) => {}
     }
     Ok(merchant.then_some("unscheduled"))

@@ -48,7 +48,8 @@ pub(super) fn request(recognised: &Recognised, head: &Head, body: &[u8]) -> Resu
         Operation::Capture => {
             let mut fields = Fields::parse(body)?;
             let amount = amount(&mut fields, "amount")?;
-            let last = fields.flag("final_capture")?.unwrap_or(false);
+            // Unsaid, PayPal keeps the rest. Elsewhere it is released; whoever counts on it has to say so.
+            let last = fields.flag("final_capture")?.unwrap_or(true);
             if fields.has("payment_instruction") {
                 return Err(Refusal::Parameter("payment_instruction".to_owned()));
             }

@@ -30,6 +30,8 @@ pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
         ["v1", "payments", id, "refunds"] if get => (Operation::List, Some(id)),
         ["v1", "payments", _, "refunds", id] | ["v1", "refunds", id] if get => (Operation::RetrieveRefund, Some(id)),
         ["v1", "payments", id] if get && id.starts_with("pay_") => (Operation::Retrieve, Some(id)),
+        ["v1", "payments", id, ..] if id.starts_with("pay_") => (Operation::Opaque, Some(id)),
+        ["v1", "refunds", id, ..] if id.starts_with("rfnd_") => (Operation::Opaque, Some(id)),
         _ => (Operation::Opaque, None),
     };
     let object = object.map(|id| (*id).to_owned()).filter(|id| !id.is_empty());

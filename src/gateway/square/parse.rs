@@ -29,6 +29,7 @@ pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
         // The payment's id stands in the body.
         ["v2", "refunds"] if post => (Operation::Refund, None),
         ["v2", "refunds", id] if get => (Operation::RetrieveRefund, Some(id)),
+        ["v2", "payments" | "refunds", id, ..] => (Operation::Opaque, Some(id)),
         _ => (Operation::Opaque, None),
     };
     let object = object.map(|id| (*id).to_owned()).filter(|id| !id.is_empty());

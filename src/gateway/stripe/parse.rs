@@ -59,6 +59,10 @@ pub fn recognise(method: &Method, path: &str) -> Recognised {
         (&Method::POST, ["charges", ch, "capture"]) => on(Operation::Capture, id(ch, &["ch_", "py_"])),
         (&Method::POST, ["refunds"]) => plain(Operation::Refund),
         (&Method::GET, ["refunds", re]) => on(Operation::RetrieveRefund, id(re, &["re_", "pyr_"])),
+        // What only Stripe does, on what may not be Stripe's: updates, increments, reviews.
+        (_, ["payment_intents", pi, ..]) => on(Operation::Opaque, id(pi, &["pi_"])),
+        (_, ["charges", ch, ..]) => on(Operation::Opaque, id(ch, &["ch_", "py_"])),
+        (_, ["refunds", re, ..]) => on(Operation::Opaque, id(re, &["re_", "pyr_"])),
         _ => opaque,
     }
 }
@@ -152,7 +156,7 @@ pub fn parse(recognised: &Recognised, head: &Head, body: &[u8]) -> Result<Reques
             })
         }
         Operation::List => list(form, &head.path),
-        operation => Err(Refusal::Operation(format!("{operation:?}"))),
+        _ => Err(Refusal::Operation("this call".to_owned())),
     }
 }
 

@@ -119,15 +119,7 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     }
     let request = match parsed {
         Ok(request) => request,
-        Err(refusal) => {
-            let error = OwnError {
-                status: StatusCode::BAD_REQUEST,
-                code: refusal.label(),
-                message: format!("The payment was taken by another gateway, which cannot do this: {refusal}."),
-                retry: false,
-            };
-            return Handled::Answered(own_error(route, &asked.head, &error, "follow_up_refused"));
-        }
+        Err(refusal) => return Handled::Answered(refused(route, &refusal, &asked.head)),
     };
     let key = dialect.idempotency_key(&asked.head, &asked.body).ok().flatten();
     let name = match key {
@@ -162,6 +154,17 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
         Ok(told) => Handled::Answered(told),
         Err(_) => Handled::Answered(Told::lost(route, &head)),
     }
+}
+
+/// What was asked of a payment that another gateway took, and that one cannot do.
+fn refused(route: &Route, refusal: &Refusal, head: &Head) -> Told {
+    let error = OwnError {
+        status: StatusCode::BAD_REQUEST,
+        code: refusal.label(),
+        message: format!("The payment was taken by another gateway, which cannot do this: {refusal}."),
+        retry: false,
+    };
+    own_error(route, head, &error, "follow_up_refused")
 }
 
 /// The payment that was made under an application's idempotency key.
@@ -223,6 +226,10 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
         return Ok(());
     }
+    if let Some(refusal) = actor.keeps(&request) {
+        let _ = reply.send(actor.refused(&refusal, &head));
+        return Ok(());
+    }
     let now = actor.desk.engine().now();
     let (leg, amount, note) = match request {
         Request::Capture { amount, .. } => (Leg::Capture, amount, Note::default()),
@@ -265,13 +272,7 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         }
     };
     if let Some(refusal) = actor.cannot(leg, amount) {
-        let error = OwnError {
-            status: StatusCode::BAD_REQUEST,
-            code: refusal.label(),
-            message: format!("The payment was taken by another gateway, which cannot do this: {refusal}."),
-            retry: false,
-        };
-        let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
+        let _ = reply.send(actor.refused(&refusal, &head));
         return Ok(());
     }
     actor.asking.push(Waiting {
@@ -314,6 +315,26 @@ pub(super) fn answer(actor: &mut Actor, name: Option<&str>, verdict: FollowUpVer
 }
 
 impl Actor {
+    fn refused(&self, refusal: &Refusal, head: &Head) -> Told {
+        refused(&self.route, refusal, head)
+    }
+
+    /// Why a capture is refused that counts on the rest of the hold for a later one: no two gateways agree on who may do so,
+    /// and a rest that was released unasked cannot be had back.
+    fn keeps(&self, request: &Request) -> Option<Refusal> {
+        let Request::Capture {
+            amount: Some(amount),
+            last: false,
+            ..
+        } = request
+        else {
+            return None;
+        };
+        let books = self.state.books();
+        let left = books.held? - books.captured - books.capturing;
+        (amount.units < left).then(|| Refusal::Operation("keeping the rest of a hold for a later capture".to_owned()))
+    }
+
     fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
         let ground = Ground {
             desk: &self.desk,

@@ -184,10 +184,12 @@ impl Route {
         &self.metrics
     }
 
-    /// Whether the operation is one that the engine looks at.
+    /// Whether the operation is one that the engine looks at: one that it understands, or any other on an object that may
+    /// be of a payment which another gateway took, and which the application's own would know nothing of.
     pub fn recognises(&self, method: &http::Method, path: &str) -> Option<gateway::Recognised> {
         let recognised = self.dialect.recognise(method, path);
-        (recognised.operation != gateway::canonical::Operation::Opaque).then_some(recognised)
+        let understood = recognised.operation != gateway::canonical::Operation::Opaque;
+        (understood || recognised.object.is_some()).then_some(recognised)
     }
 }
 
