@@ -75,9 +75,6 @@ impl GatewayCredentials {
     /// Whether they are what a gateway of this dialect wants: all that are needed, and none that it does not know.
     pub fn fit(&self, dialect: Dialect) -> Result<(), AccountError> {
         self.check()?;
-        if dialect == Dialect::Custom {
-            return Ok(());
-        }
         let known = |name: &str| {
             // `locations.USD`: one value for each currency.
             let plain = name.split_once('.').map_or(name, |(many, _)| many);
@@ -90,6 +87,24 @@ impl GatewayCredentials {
             (_, Some(_)) => Err(AccountError::invalid(
                 "credentials",
                 format!("{} takes {} and no others", dialect.name(), needed(dialect).join(", ")),
+            )),
+        }
+    }
+
+    /// The same of a custom gateway, whose description names them.
+    ///
+    /// # Errors
+    /// When one is missing that the description names, or one is there that it does not name.
+    pub fn fit_custom(&self, named: &[String]) -> Result<(), AccountError> {
+        self.check()?;
+        let missing = named.iter().find(|name| !self.0.contains_key(*name));
+        let unknown = self.0.keys().any(|name| !named.contains(name));
+        match (missing, unknown) {
+            (None, false) => Ok(()),
+            (Some(missing), _) => Err(AccountError::invalid("credentials", format!("{missing} is missing"))),
+            (None, true) => Err(AccountError::invalid(
+                "credentials",
+                format!("the gateway takes {} and no others", named.join(", ")),
             )),
         }
     }

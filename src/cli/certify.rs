@@ -12,10 +12,10 @@ use super::check::{date, fence_words, print_problems};
 use super::operator::printable;
 use crate::config::load::load;
 use crate::config::model::{Config, GatewayConfig};
-use crate::gateway::{FenceStrength, for_dialect};
+use crate::gateway::{self, FenceStrength};
 use crate::ledger::keys::Keys;
 use crate::payment::certify::certificate::{Certificate, Certificates, Check, VALID_MS};
-use crate::payment::certify::{self, CertifyError, Trial};
+use crate::payment::certify::{self, CertifyError, TestAccount, Trial};
 
 /// Arguments of `sentinel certify`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,9 @@ pub struct Args {
     /// What test payments are made with, where the usual test card will not do: a token of the gateway's vault.
     #[arg(long, value_name = "GATEWAY=TOKEN", value_parser = instrument)]
     instrument: Vec<(String, String)>,
+    /// A custom gateway whose account is for tests, by your word: nothing else tells. May be given again.
+    #[arg(long = "test-account", value_name = "GATEWAY")]
+    test_accounts: Vec<String>,
     /// The currency of test payments: one that the accounts take.
     #[arg(long, value_name = "CODE", default_value = "EUR")]
     currency: String,
@@ -118,7 +121,8 @@ fn certified(args: &Args, config: &Config, with: Option<&Config>) -> Result<Vec<
     })?;
     let mut pairs = Vec::new();
     for gateway in chosen(args, config)? {
-        pairs.push((Arc::clone(gateway), tested(gateway, with)?));
+        let said = args.test_accounts.contains(&gateway.name);
+        pairs.push((Arc::clone(gateway), tested(gateway, with, said)?));
     }
     crate::ledger::sqlite::make_directory(&ledger.sqlite).map_err(|error| RunError::Usage(error.to_string()))?;
     let keys = Keys::load_or_create(&ledger.key_file)?;
@@ -134,10 +138,10 @@ fn certified(args: &Args, config: &Config, with: Option<&Config>) -> Result<Vec<
         let mut all = Vec::new();
         for (gateway, tested) in pairs {
             if !args.json {
-                eprintln!("trying {} at {} ...", gateway.name, tested.endpoint.url());
+                eprintln!("trying {} at {} ...", gateway.name, tested.config().endpoint.url());
             }
             let named = args.instrument.iter().find(|(name, _)| *name == gateway.name);
-            let declared = for_dialect(gateway.dialect).map_or(FenceStrength::F0, |dialect| {
+            let declared = gateway::at(&gateway).map_or(FenceStrength::F0, |dialect| {
                 dialect.capabilities_of(&gateway.settings).fence
             });
             let tried = async {
@@ -146,7 +150,7 @@ fn certified(args: &Args, config: &Config, with: Option<&Config>) -> Result<Vec<
             };
             let result = match tried.await {
                 Ok(checks) => {
-                    let made = certificate(&kept, &gateway, &tested, declared, checks);
+                    let made = certificate(&kept, &gateway, tested.config(), declared, checks);
                     let file = kept.record(&made)?;
                     Ok((made, file))
                 }
@@ -184,7 +188,7 @@ fn chosen<'a>(args: &Args, config: &'a Config) -> Result<Vec<&'a Arc<GatewayConf
         let understood = config
             .gateways
             .values()
-            .filter(|gateway| for_dialect(gateway.dialect).is_some());
+            .filter(|gateway| gateway::at(gateway).is_some());
         return Ok(understood.collect());
     }
     let each = args.gateways.iter().map(|name| {
@@ -197,7 +201,7 @@ fn chosen<'a>(args: &Args, config: &'a Config) -> Result<Vec<&'a Arc<GatewayConf
 }
 
 /// The account that is asked: the gateway itself, or the one of its name in the other configuration.
-fn tested(gateway: &Arc<GatewayConfig>, with: Option<&Config>) -> Result<Arc<GatewayConfig>, RunError> {
+fn tested(gateway: &Arc<GatewayConfig>, with: Option<&Config>, said: bool) -> Result<TestAccount, RunError> {
     let name = &gateway.name;
     let tested = match with {
         None => gateway,
@@ -217,8 +221,12 @@ fn tested(gateway: &Arc<GatewayConfig>, with: Option<&Config>) -> Result<Arc<Gat
             "{name} is a simulator in the configuration that --with names: that says nothing about the gateway itself"
         )));
     }
-    certify::test_account(tested).map_err(|why| RunError::Usage(format!("{name}: {why}")))?;
-    Ok(Arc::clone(tested))
+    if tested.custom != gateway.custom {
+        return Err(RunError::Usage(format!(
+            "{name} is described in another way in the configuration that --with names"
+        )));
+    }
+    TestAccount::of(tested, said).map_err(|why| RunError::Usage(format!("{name}: {why}")))
 }
 
 /// What a check asks, for people.
@@ -234,6 +242,8 @@ fn question(name: &str) -> &'static str {
         "void_twice" => "a void is the end of a hold",
         "late_confirm" => "a confirmation after its cancel is refused",
         "key_elsewhere" => "a key used at one path does nothing at another",
+        "request_keys" => "the account has at-most-once keys",
+        "look" => "a look-up by reference finds what was paid",
         _ => "",
     }
 }

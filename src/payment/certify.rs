@@ -10,6 +10,7 @@
 
 pub mod certificate;
 mod checks;
+mod keys;
 mod two_step;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use crate::gateway::canonical::{
     Buyer, CaptureMode, Card, EarlierAttempt, Initiator, Instrument, Operation, Pay, Refusal, Request,
 };
 use crate::gateway::outcome::{Observation, Outcome};
-use crate::gateway::{AccessToken, Account, Auth, FenceStrength, Gateway, Leg, Outgoing, Stopped, for_dialect};
+use crate::gateway::{AccessToken, Account, Auth, FenceStrength, Gateway, Leg, Outgoing, Stopped};
 use crate::money::Amount;
 use certificate::{Certificate, Certificates, Check, Missing, Subject};
 
@@ -43,9 +44,6 @@ pub enum CertifyError {
     /// Sentinel does not write this dialect.
     #[error("payments in {0} are not understood, so there is nothing to certify")]
     Dialect(&'static str),
-    /// The account is, or may be, a live one.
-    #[error("{0}")]
-    Live(String),
     /// There are no credentials.
     #[error("the gateway has no credentials in the configuration, so nothing can be asked there")]
     NoCredentials,
@@ -63,11 +61,32 @@ pub enum CertifyError {
     NotApproved(String),
 }
 
+/// A gateway's account that is known to be for tests.
+#[derive(Clone, Debug)]
+pub struct TestAccount(Arc<GatewayConfig>);
+
+impl TestAccount {
+    /// Takes an account that shows that it is for tests. `said` is a person's word on it, which counts for a custom gateway
+    /// only: of the others it is known how their test accounts look.
+    ///
+    /// # Errors
+    /// How it is known not to be for tests, or why that cannot be told.
+    pub fn of(config: &Arc<GatewayConfig>, said: bool) -> Result<Self, String> {
+        match config.dialect {
+            Dialect::Custom if said => {}
+            _ => test_account(config)?,
+        }
+        Ok(Self(Arc::clone(config)))
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Arc<GatewayConfig> {
+        &self.0
+    }
+}
+
 /// Whether an account is one for tests: `Err` says how it is known not to be, or why that cannot be told.
-///
-/// # Errors
-/// For a live account, and for everything that does not show that it is none.
-pub fn test_account(config: &GatewayConfig) -> Result<(), String> {
+fn test_account(config: &GatewayConfig) -> Result<(), String> {
     let key = config.credentials.get("secret_key").unwrap_or_default();
     if ["sk_live_", "rk_live_"].iter().any(|live| key.starts_with(live)) {
         return Err(
@@ -90,7 +109,12 @@ pub fn test_account(config: &GatewayConfig) -> Result<(), String> {
         Dialect::Braintree if host.ends_with(".sandbox.braintree-api.com") => Ok(()),
         Dialect::Square if host.ends_with(".squareupsandbox.com") => Ok(()),
         Dialect::Razorpay if config.account().starts_with("rzp_test_") => Ok(()),
-        Dialect::Braintree | Dialect::Square | Dialect::Razorpay | Dialect::Custom => Err(format!(
+        Dialect::Custom => Err(format!(
+            "nothing tells whether the account of a custom gateway at {host} is for tests; say it by --test-account {}, or \
+             name by --with a configuration where it is a simulator (sentinel sandbox --custom)",
+            config.name
+        )),
+        Dialect::Braintree | Dialect::Square | Dialect::Razorpay => Err(format!(
             "nothing tells that this account of {} is for tests",
             config.dialect.name()
         )),
@@ -135,7 +159,7 @@ pub fn now() -> i64 {
 impl Certificates<'_> {
     /// What a certificate of a gateway has to be about, to count for it as it is configured.
     pub fn subject(&self, config: &GatewayConfig) -> Subject {
-        let default = for_dialect(config.dialect).map_or("", Gateway::api_version);
+        let default = crate::gateway::at(config).map_or("", Gateway::api_version);
         Subject {
             gateway: config.name.clone(),
             dialect: config.dialect.name().to_owned(),
@@ -174,13 +198,9 @@ impl Trial {
     ///
     /// # Errors
     /// When the account may be a live one, or cannot be asked.
-    pub async fn of(
-        config: &Arc<GatewayConfig>,
-        instrument: Option<String>,
-        currency: String,
-    ) -> Result<Self, CertifyError> {
-        let gateway = for_dialect(config.dialect).ok_or(CertifyError::Dialect(config.dialect.name()))?;
-        test_account(config).map_err(CertifyError::Live)?;
+    pub async fn of(account: &TestAccount, instrument: Option<String>, currency: String) -> Result<Self, CertifyError> {
+        let config = account.config();
+        let gateway = crate::gateway::at(config).ok_or(CertifyError::Dialect(config.dialect.name()))?;
         if config.credentials.is_empty() {
             return Err(CertifyError::NoCredentials);
         }
@@ -210,10 +230,22 @@ impl Trial {
     /// # Errors
     /// When the account approves no payment at all.
     pub async fn run(&self) -> Result<Vec<Check>, CertifyError> {
-        let mut checks = self.idempotency().await?;
+        let mut checks = Vec::new();
+        if self.config.dialect == Dialect::Braintree {
+            let keys = self.request_keys().await;
+            // Every payment with a key would be refused: there is nothing more to find out.
+            let refused = !keys.holds && self.declared() == FenceStrength::F3;
+            checks.push(keys);
+            if refused {
+                return Ok(checks);
+            }
+        }
+        checks.extend(self.idempotency().await?);
         checks.extend(self.fences().await);
-        if self.config.dialect == Dialect::Stripe {
-            checks.extend(self.two_step().await);
+        match self.config.dialect {
+            Dialect::Stripe => checks.extend(self.two_step().await),
+            Dialect::Custom => checks.extend(self.look().await),
+            _ => {}
         }
         Ok(checks)
     }

@@ -55,7 +55,7 @@ pub struct Asked {
     mode: Mode,
     /// The credentials by name. stripe: `secret_key`; paypal: `client_id`, `client_secret`; braintree: `merchant_id`,
     /// `public_key`, `private_key`; square: `access_token`, `location_id`; razorpay: `key_id`, `key_secret`; adyen:
-    /// `api_key`, `merchant_account`.
+    /// `api_key`, `merchant_account`; a custom gateway: those that its description names.
     #[schemars(length(min = 1, max = 16))]
     credentials: BTreeMap<String, String>,
 }
@@ -84,12 +84,18 @@ pub async fn store(call: Call) -> Result<Reply, Problem> {
     let asked: Asked = call.json()?;
     let gateway = call.parameter(0);
     let runtime = call.api().runtime();
-    let configured = runtime.config.gateways.get(gateway).map(|gateway| gateway.dialect);
-    let dialect = configured
-        .or_else(|| Dialect::SIX.into_iter().find(|dialect| dialect.name() == gateway))
-        .ok_or_else(|| not_found("gateway; GET /api/v1/status names them"))?;
+    let configured = runtime.config.gateways.get(gateway);
     let given = GatewayCredentials(asked.credentials);
-    given.fit(dialect)?;
+    match configured.and_then(|gateway| gateway.custom.as_ref()) {
+        Some(description) => given.fit_custom(&description.credentials())?,
+        None => {
+            let dialect = configured
+                .map(|gateway| gateway.dialect)
+                .or_else(|| Dialect::SIX.into_iter().find(|dialect| dialect.name() == gateway))
+                .ok_or_else(|| not_found("gateway; GET /api/v1/status names them"))?;
+            given.fit(dialect)?;
+        }
+    }
     let (ledger, caller) = (&**call.api().ledger(), call.caller()?);
     credentials::store(ledger, &caller.tenant, asked.mode, gateway, &given).await?;
     call.api().engine().tenant_changed(&caller.tenant);

@@ -56,5 +56,7 @@ fn live_accounts_are_refused_and_so_is_what_cannot_be_told() {
     ] {
         let config = config(dialect, endpoint, credentials);
         assert_eq!(test_account(&config).is_ok(), takes, "{endpoint} {credentials}");
+        // Nobody's word makes a live account of a known gateway one for tests.
+        assert_eq!(TestAccount::of(&config, true).is_ok(), takes, "{endpoint}");
     }
 }

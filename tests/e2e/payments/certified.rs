@@ -202,3 +202,45 @@ async fn live_accounts_are_never_asked_and_simulators_vouch_for_nothing_but_them
     let (code, _, error) = command(&["certify", "-g", "nobody", "--config", "live.yaml"], dir);
     assert_eq!(code, 64, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_braintree_account_has_keys_is_found_out_without_moving_money() {
+    for (account, has, advice) in [
+        (", request_keys: true", true, ""),
+        ("", true, "write `request_keys: true`"),
+        (", request_keys: true", false, "take `request_keys: true` away"),
+        ("", false, ""),
+    ] {
+        let shop = Shop::with(Setup {
+            braintree_account: account,
+            ..Setup::default()
+        })
+        .await;
+        let switch = if has { "true" } else { "false" };
+        shop.gateway("braintree").set("request_keys", switch).unwrap();
+        let config = shop.sentinel.config();
+        let args = [
+            "certify",
+            "--gateway",
+            "braintree",
+            "--json",
+            "--config",
+            config.to_str().unwrap(),
+        ];
+        let (code, out, error) = command(&args, shop.sentinel.dir.path());
+        let all: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code} {out} {error}"));
+        let done = &all[0];
+        let checks = done["certificate"]["checks"].as_array().expect("checks");
+        let check = checks
+            .iter()
+            .find(|check| check["name"] == "request_keys")
+            .expect("the check");
+        assert_eq!(check["holds"], has, "{done:#}");
+        assert!(
+            check["seen"].as_str().is_some_and(|seen| seen.contains(advice)),
+            "{done:#}"
+        );
+        let fence = if has && !account.is_empty() { "F3" } else { "F1" };
+        assert_eq!(done["fence"], fence, "{done:#}");
+    }
+}

@@ -30,6 +30,7 @@ struct Bench {
     sandbox: Sandbox,
     sentinel: Sentinel,
     listen: SocketAddr,
+    shared: SocketAddr,
 }
 
 impl Bench {
@@ -51,14 +52,14 @@ impl Bench {
         .await
         .expect("a sandbox");
         let url = |name: &str| sandbox.gateway(name).expect("a simulator").url().to_owned();
-        let (listen, admin) = (free_port(), free_port());
+        let (listen, admin, shared) = (free_port(), free_port(), free_port());
         let private = |name: &str| format!("{}\n    allow_private: true", url(name));
         let config = text
             .replace("https://api.stripe.com", &private("stripe"))
             .replace("https://api.sandbox.checkout.com", &private("checkout_com"))
             .replace("sqlite: ledger.db }", "sqlite: '{dir}/ledger.db', strict: false }")
             .replace("127.0.0.1:8081", &listen.to_string())
-            .replace("127.0.0.1:9901", &admin.to_string())
+            .replace("127.0.0.1:9901", &format!("{admin}, shared: '{shared}'"))
             .replace(
                 "deadline: 25s, attempt_timeout: 10s }",
                 "require_certificate: false, deadline: 4s, attempt_timeout: 1500ms }\n    breaker: { consecutive: 50, min_calls: 1000 }",
@@ -67,6 +68,7 @@ impl Bench {
             sentinel: Sentinel::start(&config),
             sandbox,
             listen,
+            shared,
         }
     }
 
@@ -308,6 +310,100 @@ fn check_points_at_what_is_wrong_with_a_description() {
         assert!(place, "no line and column: {trouble}");
         assert!(!trouble.contains("sk_checkout_secret"), "{trouble}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_payment_is_taken_there_with_the_tenants_own_credentials() {
+    let bench = Bench::open().await;
+    let ask = async |method: &str, path: &str, token: &str, body: serde_json::Value| {
+        let body = body.to_string();
+        let bearer = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        let bytes = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        once(bench.shared, bytes).await
+    };
+    let account =
+        serde_json::json!({"email": "a@example.com", "password": "YourSecurePassword123!", "companyName": "Acme"});
+    let account = ask("POST", "/api/v1/customers/register", "", account).await;
+    assert_eq!(account.status(), 201, "{}", account.text());
+    let account = parsed(&account);
+    let (token, key) = (account["token"].as_str().unwrap(), account["apiKey"].as_str().unwrap());
+    for (fields, status) in [
+        // The names are the description's: all of them, and no others.
+        (serde_json::json!({"secret_key": "sk_theirs"}), 422),
+        (
+            serde_json::json!({"secret_key": "sk_theirs", "processing_channel": "pc_theirs", "merchant": "m"}),
+            422,
+        ),
+        (
+            serde_json::json!({"secret_key": "sk_theirs", "processing_channel": "pc_theirs"}),
+            200,
+        ),
+    ] {
+        let body = serde_json::json!({ "credentials": fields });
+        let stored = ask("PUT", "/api/v1/credentials/checkout_com", token, body).await;
+        assert_eq!(stored.status(), status, "{}", stored.text());
+        assert!(!stored.text().contains("sk_theirs"), "{}", stored.text());
+    }
+    let body = serde_json::json!({"credentials": {"secret_key": "sk_test_sandbox"}});
+    let stored = ask("PUT", "/api/v1/credentials/stripe", token, body).await;
+    assert_eq!(stored.status(), 200, "{}", stored.text());
+    bench.stripe_is_down();
+    let form = stripe_form("order-tenant", "automatic", "pm_card_visa");
+    let bytes = format!(
+        "POST /v1/payment_intents HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: key-1\r\nSentinel-Instrument: checkout_com=src_1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let paid = once(bench.listen, bytes).await;
+    assert_eq!(paid.status(), 200, "{}", paid.text());
+    assert_eq!(paid.header("sentinel-gateway"), Some("checkout_com"));
+    let requests = bench.gateway("checkout_com").requests();
+    let sent = requests
+        .iter()
+        .rev()
+        .find(|request| request.path == "/payments")
+        .expect("a payment");
+    let authorization = sent.headers.get("authorization").expect("a credential");
+    assert_eq!(authorization, "Bearer sk_theirs");
+    let body = String::from_utf8_lossy(sent.body.as_ref().expect("a body")).into_owned();
+    assert!(body.contains("pc_theirs") && !body.contains("sk_snt_"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_gateway_is_certified_by_what_its_description_says() {
+    let bench = Bench::open().await;
+    let config = bench.sentinel.config();
+    let mut args = vec![
+        "certify",
+        "--gateway",
+        "checkout_com",
+        "--instrument",
+        "checkout_com=src_1",
+        "--json",
+    ];
+    args.extend(["--config", config.to_str().unwrap()]);
+    let (code, out, error) = command(&args, bench.sentinel.dir.path());
+    let all: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code} {out} {error}"));
+    assert_eq!((code, &all[0]["fence"]), (0, &"F1".into()), "{all:#}");
+    let checks = all[0]["certificate"]["checks"].as_array().expect("checks");
+    for name in ["replay", "mismatch", "look"] {
+        let held = checks
+            .iter()
+            .any(|check| check["name"] == name && check["holds"] == true);
+        assert!(held, "{name}: {all:#}");
+    }
+    // At the gateway itself nothing tells whether the account is for tests.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("sentinel.yaml"), example()).unwrap();
+    let args = ["certify", "--gateway", "checkout_com", "--config", "sentinel.yaml"];
+    let (code, _, error) = command(&args, dir.path());
+    assert_eq!(code, 64, "{error}");
+    assert!(error.contains("--test-account checkout_com"), "{error}");
 }
 
 #[tokio::test]
