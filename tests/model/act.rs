@@ -156,13 +156,13 @@ fn persons(world: &World, r: u8, held: &Held, scenario: &Scenario, acts: &mut Ve
     let objects = || world.gateways.iter().flat_map(|gateway| &gateway.objects);
     let live = || objects().filter(|object| matches!(object.life, Life::Held | Life::Taken));
     let mut words = vec![Resolution::Continue];
-    // Nobody calls a payment failed that its customer can still complete, or that the gateway is yet to work on.
+    // Nobody closes a payment of which something can still be completed by its customer, or is yet to be done.
     let open =
         objects().any(|object| matches!(object.life, Life::Asked | Life::Declined(_)) || !object.later.is_empty());
     // A sale has succeeded when the money was taken, not when it is held.
     let done = |object: &Object| object.life == Life::Taken || scenario.intent == Intent::Authorize;
     match (live().next(), live().count()) {
-        (None, _) if open => {}
+        _ if open => {}
         (None, _) => words.push(Resolution::Failed),
         (Some(only), 1) if only.n > 0 && !only.less && done(only) => words.push(Resolution::Succeeded { n: only.n }),
         _ => {}
@@ -295,6 +295,7 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
             }
             if let Ev::Person(word) = ev {
                 walked.mark("a person resolved it");
+                w.spoken = true;
                 if let Resolution::Released { n } = word {
                     by_hand(&mut w, n);
                 }
@@ -558,7 +559,7 @@ fn persist(
         walked.mark("another round of what nobody executed");
         w.told.retain(|told| *told != Told::NotExecuted);
     }
-    let broken = oracle::appended(shell, &w.ledger.state, records).or_else(|| oracle::late(event, &next.state));
+    let broken = oracle::appended(shell, w, records).or_else(|| oracle::late(event, &next.state));
     walked.appended(&w.ledger.state, &next.state, records, shell);
     let before = std::mem::replace(&mut w.ledger, next);
     if w.budget.losses > 0 {

@@ -165,8 +165,10 @@ fn follow_ups(w: &World) -> Option<Broken> {
 }
 
 /// The rule that an append breaks: I4 for the winner, I6, D2, D3, and the holds that must not occur.
-pub fn appended(shell: &Shell<'_>, ledger: &State, records: &[Record]) -> Option<Broken> {
-    let strict = shell.scenario.strict;
+pub fn appended(shell: &Shell<'_>, w: &World, records: &[Record]) -> Option<Broken> {
+    let (strict, ledger) = (shell.scenario.strict, &w.ledger.state);
+    // What a person said, or did by hand, may be news to the proofs.
+    let conflicts = shell.scenario.conflicts || w.spoken;
     let mut winner = ledger.winner;
     let mut last = ledger.pays().next_back().map(|(_, attempt)| attempt.gateway);
     let mut licence = false;
@@ -191,8 +193,8 @@ pub fn appended(shell: &Shell<'_>, ledger: &State, records: &[Record]) -> Option
             }
             Record::ManualHold { reason } if strict => match reason {
                 Hold::Assertion { .. } => return Some("the core's assertions hold"),
-                Hold::Conflict { .. } if !shell.scenario.conflicts => return Some("two proofs never contradict"),
-                Hold::Unexplained { .. } if !shell.scenario.conflicts => return Some("no effect is unexplained"),
+                Hold::Conflict { .. } if !conflicts => return Some("two proofs never contradict"),
+                Hold::Unexplained { .. } if !conflicts => return Some("no effect is unexplained"),
                 Hold::CaptureFailed { .. } if !shell.scenario.facts.iter().any(|facts| facts.later) => {
                     return Some("a capture that was told does not fail");
                 }

@@ -250,6 +250,8 @@ pub struct World {
     pub done: Vec<KeyId>,
     /// Whether the application asked for the end of its payment.
     pub ended: bool,
+    /// Whether a person had a word in it.
+    pub spoken: bool,
     /// 0; 1 when no key may be replayed any more; 2 when keys are forgotten.
     pub clock: u8,
     /// The pass-through.
@@ -272,6 +274,7 @@ impl World {
             refused: Vec::new(),
             done: Vec::new(),
             ended: false,
+            spoken: false,
             clock: 0,
             direct: Direct::Unused,
             budget: scenario.budget,
@@ -286,6 +289,7 @@ impl World {
                 &self.refused,
                 &self.done,
                 self.ended,
+                self.spoken,
                 self.clock,
                 self.direct,
                 self.budget,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::super::core::{Decision, Failure, Record, Verdict};
+use super::super::core::{Decision, Failure, KeyKind, Record, Verdict};
 use super::actor::{Actor, Caller};
 use super::entry::Material;
 use super::{At, Route};
@@ -281,10 +281,15 @@ impl Actor {
                 "payment_not_executed",
                 "No gateway could be reached: the payment was not made anywhere. The same request with the same key tries again.",
             ),
-            Failure::Declined | Failure::NotExecuted => (
+            Failure::NotExecuted if self.state.plan.policy.key == KeyKind::Application => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "payment_not_executed",
                 "No gateway executed the payment: it was not made anywhere, and will not be under this key.",
+            ),
+            Failure::Declined | Failure::NotExecuted => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "payment_not_executed",
+                "No gateway could be reached: the payment was not made anywhere, and will not be.",
             ),
             Failure::Rejected => (
                 StatusCode::BAD_GATEWAY,
