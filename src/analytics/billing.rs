@@ -149,7 +149,7 @@ impl Analytics {
     /// When the file cannot be read.
     pub async fn billed_tenants(self: &Arc<Self>) -> Result<Vec<String>, AnalyticsError> {
         self.ask(|connection| {
-            let mut statement = connection.prepare_cached("SELECT DISTINCT tenant FROM lines ORDER BY tenant")?;
+            let mut statement = connection.prepare_cached("SELECT DISTINCT tenant FROM sums ORDER BY tenant")?;
             let tenants = statement
                 .query_map([], |row| row.get(0))?
                 .collect::<Result<Vec<String>, _>>()?;
@@ -202,7 +202,7 @@ impl Analytics {
         let open = self
             .ask(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT DISTINCT month, currency FROM lines WHERE tenant = ?1 ORDER BY month, currency",
+                    "SELECT DISTINCT month, currency FROM sums WHERE tenant = ?1 ORDER BY month, currency",
                 )?;
                 let found = statement
                     .query_map([&owner], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -430,8 +430,7 @@ fn sum(
         closed_at: None,
     };
     let mut sums = connection.prepare_cached(
-        "SELECT kind, sum(units), count(*), count(DISTINCT payment) FROM lines
-         WHERE tenant = ?1 AND month = ?2 AND currency = ?3 GROUP BY kind",
+        "SELECT kind, units, lines, payments FROM sums WHERE tenant = ?1 AND month = ?2 AND currency = ?3",
     )?;
     let mut rows = sums.query(params![tenant, month, currency])?;
     while let Some(row) = rows.next()? {

@@ -1,8 +1,9 @@
 //! The file of the read model: what the ledger's events add up to, and up to which event.
 //!
 //! Figures and the place reached are written in one transaction, so that a crash at any moment leaves a file in which
-//! every event up to that place counts exactly once, and none after it. Nothing here is a truth of its own: a file that
-//! is missing, damaged or another ledger's is made again from the ledger.
+//! every event up to that place counts exactly once, and none after it. A statement's sums are written with its lines, so
+//! that a list of statements costs what it shows. Nothing here is a truth of its own: a file that is missing, damaged or
+//! another ledger's is made again from the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,7 +17,7 @@ use super::{DAY, EVERYONE, HOUR};
 use crate::config::model::OPERATOR;
 
 /// Changes whenever a table or a definition does: an older file is then made again.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, hash BLOB NOT NULL);
@@ -74,6 +75,16 @@ const TABLES: &str = "
         PRIMARY KEY (payment, seq, kind)
     ) WITHOUT ROWID;
     CREATE INDEX lines_of ON lines (tenant, month, currency, at, payment, seq);
+    CREATE TABLE sums (
+        tenant TEXT NOT NULL,
+        month INTEGER NOT NULL,
+        currency TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        units INTEGER NOT NULL,
+        lines INTEGER NOT NULL,
+        payments INTEGER NOT NULL,
+        PRIMARY KEY (tenant, month, currency, kind)
+    ) WITHOUT ROWID;
 ";
 
 /// Why the file cannot be used.
@@ -175,7 +186,7 @@ pub fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
 pub fn clear(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(
-        "DELETE FROM figures; DELETE FROM payments; DELETE FROM lines; UPDATE place SET position = 0;",
+        "DELETE FROM figures; DELETE FROM payments; DELETE FROM lines; DELETE FROM sums; UPDATE place SET position = 0;",
     )?;
     transaction.commit()
 }
@@ -290,7 +301,13 @@ impl Batch {
                 ])?;
         }
         for (n, id, tenant, line) in &self.lines {
-            transaction
+            let (kind, month) = (line.kind.name(), month_of(line.at).number());
+            let known = transaction
+                .prepare_cached(
+                    "SELECT 1 FROM lines WHERE payment = ?1 AND kind = ?2 AND month = ?3 AND currency = ?4",
+                )?
+                .exists(params![n, kind, month, line.currency])?;
+            let written = transaction
                 .prepare_cached(
                     "INSERT OR IGNORE INTO lines (payment, seq, kind, tenant, month, currency, at, id, units, gateway)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -298,15 +315,32 @@ impl Batch {
                 .execute(params![
                     n,
                     line.seq,
-                    line.kind.name(),
+                    kind,
                     tenant,
-                    month_of(line.at).number(),
+                    month,
                     line.currency,
                     line.at,
                     id.as_bytes(),
                     line.units,
                     line.gateway,
                 ])?;
+            // A line that was there is in the sums already.
+            if written > 0 {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO sums (tenant, month, currency, kind, units, lines, payments)
+                         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
+                         ON CONFLICT DO UPDATE SET units = units + ?5, lines = lines + 1, payments = payments + ?6",
+                    )?
+                    .execute(params![
+                        tenant,
+                        month,
+                        line.currency,
+                        kind,
+                        line.units,
+                        i64::from(!known)
+                    ])?;
+            }
         }
         transaction
             .prepare_cached("UPDATE place SET position = ?1, hash = ?2")?
