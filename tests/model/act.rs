@@ -491,7 +491,8 @@ fn run(shell: &Shell<'_>, w: &mut World, r: u8, leaves: Leaves, walked: &mut Wal
                 Verdict::Authorised { n } => note(&mut w.told, Told::Held(at(n)?)),
                 Verdict::Failed { .. } if held.state.reopens() => {
                     // Whoever asked again while this answer was on its way hears of the newer one.
-                    if w.ledger.state.told == Some(verdict) {
+                    let ledger = &w.ledger.state;
+                    if ledger.told == Some(verdict) && ledger.earlier == held.state.earlier {
                         note(&mut w.told, Told::NotExecuted);
                     } else {
                         walked.mark("an answer was overtaken by another round");
