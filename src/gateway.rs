@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod paypal;
 pub mod prospect;
 pub mod razorpay;
+pub mod retry_after;
 pub mod square;
 pub mod stripe;
 pub mod webhook;

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::admin::api::Door;
 use crate::config::model::Dialect;
-use crate::gateway::{OwnError, errors};
+use crate::gateway::{OwnError, errors, retry_after};
 use crate::listen::ConnectionInfo;
 use crate::listen::refusal::Refusal;
 use crate::payment::engine::Desk;
@@ -304,7 +304,7 @@ impl Proxy {
                     let status = response.status().as_u16();
                     let repeat = retry::retryable_status(status).then_some(()).and(template.as_ref());
                     if let Some(template) = repeat {
-                        let tried = tried(retries, Arrival::Possible, retry_after(&response));
+                        let tried = tried(retries, Arrival::Possible, asked_back(&response));
                         match self.may_retry(&route, tried, &deadline) {
                             Ok(pause) => {
                                 retries += 1;
@@ -404,20 +404,12 @@ fn strip_prefix<B>(request: &mut Request<B>, length: usize) -> bool {
     }
 }
 
-fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+fn asked_back<B>(response: &Response<B>) -> Option<Duration> {
     // A success that names a time means something else by it (RFC 9110 10.2.3).
     if response.status().is_success() {
         return None;
     }
-    let seconds = response
-        .headers()
-        .get(header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
+    retry_after::seconds(response.headers()).map(Duration::from_secs)
 }
 
 /// An answer of Sentinel's own on a route.

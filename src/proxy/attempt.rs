@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::{self, Account};
 use super::reason::Reason;
 use super::runtime::RouteState;
-use super::{Template, outcome_word, rebuild, retry_after};
+use super::{Template, asked_back, outcome_word, rebuild};
 use crate::resilience::breaker::{Permit, Probing, Report, State, Verdict};
 use crate::resilience::fault::Effect;
 use crate::resilience::hedge::Hedged;
@@ -62,7 +62,7 @@ impl Ended {
     /// Tells breaker, metrics and log, and gives the outcome.
     pub fn conclude(self, route: &RouteState) -> Outcome {
         let (verdict, retry_after) = match &self.outcome {
-            Ok((response, _)) => (Verdict::of_status(response.status().as_u16()), retry_after(response)),
+            Ok((response, _)) => (Verdict::of_status(response.status().as_u16()), asked_back(response)),
             Err(failed) => match failed.error.side {
                 Side::Downstream | Side::Local => (Verdict::Ignored, None),
                 Side::Upstream => (Verdict::Failure, None),

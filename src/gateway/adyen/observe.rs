@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Incoming, Leg, json};
+use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Advice, Network, Verdict};
 
@@ -24,11 +24,7 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
         status if status.is_success() => Observation::bare(Outcome::Unknown, "foreign_answer"),
         status => error(status, answer, &body),
     };
-    let retry_after = answer
-        .headers
-        .get(http::header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    observation.retry_after = retry_after.and_then(|value| value.parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 

@@ -11,7 +11,7 @@ use super::xml;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Incoming, Leg};
+use crate::gateway::{Incoming, Leg, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Advice, Network};
 
@@ -49,11 +49,7 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
         }
         _ => Observation::bare(Outcome::Unknown, "foreign_answer"),
     };
-    let retry_after = answer
-        .headers
-        .get(http::header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    observation.retry_after = retry_after.and_then(|value| value.parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 

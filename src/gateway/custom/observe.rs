@@ -6,7 +6,7 @@ use crate::config::model::Dialect;
 use crate::config::model::custom::{Amounts, Class, Custom, Refusal, State};
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Incoming, Leg, json};
+use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::Amount;
 
 pub(super) fn answer(
@@ -38,11 +38,7 @@ pub(super) fn answer(
         },
         (None, _) => Observation::bare(Outcome::Unknown, "unexpected_status"),
     };
-    let retry_after = answer
-        .headers
-        .get(http::header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    observation.retry_after = retry_after.and_then(|value| value.parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 

@@ -11,7 +11,7 @@ use super::issues;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CardView, Operation, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Incoming, Leg, json};
+use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Advice, Network};
 
@@ -37,11 +37,7 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
         status if status.is_success() => Observation::bare(Outcome::Unknown, "foreign_answer"),
         status => error(leg, status, &body),
     };
-    let retry_after = answer
-        .headers
-        .get(http::header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    observation.retry_after = retry_after.and_then(|value| value.parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 

@@ -11,7 +11,7 @@ use super::encode;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Pay, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
-use crate::gateway::{Account, Incoming, Leg, Stopped, json};
+use crate::gateway::{Account, Incoming, Leg, Stopped, json, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Verdict};
 
@@ -27,8 +27,7 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
         Some(body) => asked.read(answer.status, &body),
         None => unknown("foreign_answer"),
     };
-    let retry_after = answer.headers.get(http::header::RETRY_AFTER);
-    observation.retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 

@@ -23,7 +23,7 @@ use super::{FENCE_KEY, REFERENCE_KEY};
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CardView, Operation, Pay, Request, Target};
 use crate::gateway::outcome::{Decline, Observation, Outcome, Rejection};
-use crate::gateway::{Incoming, Leg, json};
+use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::declines::{Advice, Network, classify};
 use crate::money::{Amount, DeclineClass};
 
@@ -62,8 +62,7 @@ fn metadata(object: &Object) -> indexmap::IndexMap<String, String> {
 /// Reads an answer.
 pub fn observe(leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {
     let mut observation = read(leg, request, reference, answer);
-    let retry_after = answer.headers.get(http::header::RETRY_AFTER);
-    observation.retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    observation.retry_after = retry_after::seconds(&answer.headers);
     observation
 }
 
