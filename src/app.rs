@@ -86,7 +86,18 @@ pub enum AppError {
 /// # Errors
 /// Before anything was accepted: configuration, addresses. Later trouble is logged, not returned.
 pub fn run(file: &Path) -> Result<(), AppError> {
+    no_core()?;
     start(file, None)
+}
+
+/// Forbids core files: card numbers and secrets pass through memory, and a picture of it would keep them.
+fn no_core() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
 }
 
 /// Runs the sidecar inside a program that has more to do. Signals are the program's: the sidecar ends by

@@ -4,5 +4,6 @@ mod doors;
 mod fees;
 mod guide;
 mod house;
+mod instruments;
 mod tenancy;
 mod walls;

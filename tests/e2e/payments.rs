@@ -2,6 +2,8 @@
 
 mod audit;
 mod braintree;
+mod by_reference;
+mod cards;
 mod carried;
 mod certified;
 mod custom;

@@ -60,6 +60,10 @@ pub(super) fn fingerprint(keys: &Keys, head: &Head, pay: &Pay) -> [u8; 32] {
         parts.text("metadata_key", key);
         parts.text("metadata_value", value);
     }
+    // No payment in the ledger has any: a request that has is another one than theirs.
+    for name in &pay.unportable {
+        parts.text("unportable", name);
+    }
     let parts: Vec<&[u8]> = parts.0.iter().map(Vec::as_slice).collect();
     keys.hash(Purpose::Fingerprint, &parts)
 }

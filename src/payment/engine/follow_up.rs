@@ -17,13 +17,13 @@ use super::answer::{Told, own_error, put};
 use super::dossier::{Note, refund_told};
 use super::entry::{Asked, Handled};
 use super::flight::Ground;
-use super::source::KeySource;
+use super::source::{KeySource, order_hash};
 use super::{Desk, Message, Route};
 use crate::failpoint;
 use crate::gateway::canonical::{Answer, ObjectKind, Operation, Refusal, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
 use crate::ledger::keys::Purpose;
-use crate::ledger::rows::{Payment, Scope};
+use crate::ledger::rows::{Filter, Payment, Scope};
 use crate::money::Amount;
 
 /// A follow-up on its way to its payment.
@@ -50,6 +50,9 @@ pub(super) struct Waiting {
     reply: oneshot::Sender<Told>,
 }
 
+/// The kind of a name that the application gave a payment itself, before any answer.
+const UNSEEN: &str = "unseen";
+
 const FORWARD: Handled = Handled::Forward {
     unavailable: None,
     authorization: None,
@@ -68,12 +71,7 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
     };
     let named = ids.first().cloned();
     let mut found = match &parsed {
-        Ok(Request::Void { target, .. }) => match &target.key {
-            Some(key) => made_by(desk, route, key)
-                .await
-                .map(|payment| (payment, "key".to_owned())),
-            None => None,
-        },
+        Ok(Request::Void { target, .. }) => unseen(desk, route, target).await,
         _ => None,
     };
     for id in ids {
@@ -105,14 +103,14 @@ pub(super) async fn handle(desk: &Rc<Desk>, route: &Arc<Route>, asked: Asked) ->
             .winner
             .and_then(|n| state.attempt(n))
             .or_else(|| state.pays().next_back().map(|(_, a)| a))?;
-        // Named by its key, a payment may still be on its way: the gateway would say that there is nothing to cancel, and
-        // another one may be asked for the payment next.
+        // Named by something else than its id, a payment may still be on its way: the gateway would say that there is
+        // nothing to cancel, and another one may be asked for the payment next.
         let moving = matches!(
             state.phase,
             Phase::Trying { .. } | Phase::Fencing { .. } | Phase::Licensed
         );
         let native = state.gateway_of(winner)?.native;
-        Some(native && !(kind == "key" && moving))
+        Some(native && !(kind == UNSEEN && moving))
     });
     if owner.unwrap_or(true) {
         return FORWARD;
@@ -165,6 +163,46 @@ fn refused(route: &Route, refusal: &Refusal, head: &Head) -> Told {
         retry: false,
     };
     own_error(route, head, &error, "follow_up_refused")
+}
+
+/// The payment that a void names by what the application gave it, not by an id that it was answered.
+async fn unseen(desk: &Rc<Desk>, route: &Arc<Route>, target: &Target) -> Option<(Payment, String)> {
+    let payment = match (&target.key, &target.reference) {
+        (Some(key), _) => made_by(desk, route, key).await,
+        (None, Some(reference)) => made_for(desk, route, reference).await,
+        (None, None) => None,
+    };
+    payment.map(|payment| (payment, UNSEEN.to_owned()))
+}
+
+/// The latest payment for an order reference that took something or still may: references are not unique, and of several
+/// payments Adyen means the latest. Applications of another dialect have orders of their own.
+async fn made_for(desk: &Rc<Desk>, route: &Arc<Route>, reference: &str) -> Option<Payment> {
+    let ledger = &desk.engine.ledger;
+    let filter = Filter {
+        tenant: Some(route.tenant().to_owned()),
+        order_ref_hash: Some(order_hash(ledger.keys(), route.tenant(), reference)),
+        ..Filter::default()
+    };
+    let all = match ledger.list(filter).await {
+        Ok(all) => all,
+        Err(error) => {
+            tracing::warn!(%error, "an order reference could not be looked up");
+            return None;
+        }
+    };
+    let routes = desk.engine.routes();
+    let here = |payment: &Payment| {
+        let of = routes.iter().find(|other| other.name() == payment.route);
+        of.is_some_and(|other| other.dialect().dialect() == route.dialect().dialect())
+    };
+    let phase = |payment: &Payment| Some(serde_json::from_str::<State>(&payment.folded).ok()?.phase);
+    let mut mine: Vec<Payment> = all.into_iter().filter(here).collect();
+    // One that was cancelled before answers a repeated request, unless there is another to cancel.
+    let open = |payment: &Payment| !matches!(phase(payment), Some(Phase::Failed { .. } | Phase::Voided { .. }));
+    let voided = |payment: &Payment| matches!(phase(payment), Some(Phase::Voided { .. }));
+    let at = mine.iter().position(open).or_else(|| mine.iter().position(voided))?;
+    Some(mine.swap_remove(at))
 }
 
 /// The payment that was made under an application's idempotency key.
@@ -455,8 +493,8 @@ impl Actor {
                 put(told.reply.headers_mut(), "sentinel-payment", &self.payment.to_string());
                 told
             }
-            // Nobody will be charged for the key that is cancelled: that is what was asked for.
-            FollowUpVerdict::Impossible(Impossible::NoEffect) if waiting.kind == "key" => {
+            // Nobody will be charged for what is cancelled: that is what was asked for.
+            FollowUpVerdict::Impossible(Impossible::NoEffect) if waiting.kind == UNSEEN => {
                 let answer = Answer::Payment(waiting.operation, Box::new(self.present()));
                 self.named(dialect.render(&answer, head, body), "done")
             }

@@ -13,7 +13,7 @@ use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::Message;
 
 /// Every dialect behind one listener, all at one stub; the Stripe route fails over to Adyen.
-fn house(stripe: SocketAddr, gateway: SocketAddr, tenant: &str) -> House {
+pub(super) fn house(stripe: SocketAddr, gateway: SocketAddr, tenant: &str) -> House {
     let shared = free_port();
     let mut config = format!(
         "listeners: {{ shared: '{shared}' }}\nledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}\ngateways:\n"
@@ -51,7 +51,7 @@ fn basic(pair: &str) -> String {
 }
 
 /// Credentials for every dialect.
-const CREDENTIALS: [(&str, &[(&str, &str)]); 6] = [
+pub(super) const CREDENTIALS: [(&str, &[(&str, &str)]); 6] = [
     ("stripe", &[("secret_key", "sk_test_theirs")]),
     (
         "adyen",
@@ -70,7 +70,7 @@ const CREDENTIALS: [(&str, &[(&str, &str)]); 6] = [
     ("razorpay", &[("key_id", "rzp_theirs"), ("key_secret", "secret")]),
 ];
 
-async fn store(house: &House, token: &str, gateway: &str, fields: &[(&str, &str)]) {
+pub(super) async fn store(house: &House, token: &str, gateway: &str, fields: &[(&str, &str)]) {
     let fields: serde_json::Map<String, Value> = fields
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!(value)))
