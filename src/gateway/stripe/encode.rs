@@ -329,7 +329,7 @@ fn instrument(form: &mut Writer, pay: &Pay, confirm: bool) -> Result<(), Refusal
         Some(Instrument::Card(card)) => {
             form.put(&["payment_method_data", "type"], "card");
             form.put(&data("number"), &card.number);
-            form.put(&data("exp_month"), &card.expiry_month);
+            form.put(&data("exp_month"), card.expiry_month.trim_start_matches('0'));
             form.put(&data("exp_year"), &card.expiry_year);
             form.maybe(&data("cvc"), card.cvc.as_deref());
             billing(form, pay);

@@ -43,13 +43,17 @@ fn billing(view: &View) -> Value {
 }
 
 fn shipping(view: &View) -> Value {
-    match &view.buyer.shipping {
-        Some(to) => json!({
-            "address": address(Some(to)), "carrier": null, "name": view.buyer.name, "phone": view.buyer.phone,
-            "tracking_number": null,
-        }),
-        None => Value::Null,
+    let Some(to) = &view.buyer.shipping else {
+        return Value::Null;
+    };
+    let mut object = json!({
+        "address": address(Some(to)), "carrier": null, "phone": view.buyer.phone, "tracking_number": null,
+    });
+    // A name has no null: Stripe takes no address without one.
+    if let Some(name) = &view.buyer.name {
+        object["name"] = name.clone().into();
     }
+    object
 }
 
 /// A payment method.

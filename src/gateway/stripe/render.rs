@@ -147,7 +147,10 @@ fn expanded(mut object: Value, views: &[&View], head: &Head, body: &[u8]) -> Res
     let mut known: Vec<(String, Value)> = Vec::new();
     let old = before_latest_charge(head);
     for view in views {
-        known.push((view.ids.payment.clone(), objects::intent(view, old)?));
+        // A charge of the legacy API is no intent, and has its own id for both.
+        if view.ids.payment != view.ids.charge {
+            known.push((view.ids.payment.clone(), objects::intent(view, old)?));
+        }
         known.push((view.ids.charge.clone(), objects::charge(view, old)?));
         if let Some(method) = objects::method(view) {
             known.push((objects::method_id(view).unwrap_or_default(), method));

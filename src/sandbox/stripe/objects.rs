@@ -213,6 +213,7 @@ impl Stripe {
                 "amount_authorized": succeeded.then_some(charge.amount),
                 "authorization_code": succeeded.then(|| super::digits("approval", &charge.id, 6).to_ascii_uppercase()),
                 "brand": card.brand, "checks": checks(card), "country": "US", "exp_month": card.exp_month,
+                "electronic_commerce_indicator": null,
                 "exp_year": card.exp_year, "extended_authorization": {"status": "disabled"},
                 "fingerprint": fingerprint(card), "funding": card.funding, "incremental_authorization": unavailable,
                 "installments": null, "last4": card.last4, "mandate": null, "multicapture": unavailable,

@@ -12,15 +12,25 @@ use serde_json::{Value, json};
 
 use super::arbitrary;
 
-const DIALECTS: [Dialect; 5] = [
+const DIALECTS: [Dialect; 6] = [
     Dialect::Stripe,
     Dialect::Adyen,
     Dialect::Paypal,
     Dialect::Square,
     Dialect::Razorpay,
+    Dialect::Braintree,
 ];
 
-fn account(gateway: Dialect) -> Account {
+fn account(gateway: Dialect, currency: Currency) -> Account {
+    if gateway == Dialect::Braintree {
+        let accounts = format!("merchant_accounts.{}", currency.code());
+        return arbitrary::account(&[
+            ("merchant_id", "acme"),
+            ("public_key", "public"),
+            ("private_key", "private"),
+            (&accounts, "acme_account"),
+        ]);
+    }
     arbitrary::account(match gateway {
         Dialect::Stripe => &[("secret_key", "sk_test_1")],
         Dialect::Adyen => &[("api_key", "key"), ("merchant_account", "AcmeECOM")],
@@ -45,6 +55,21 @@ fn refund(amount: Amount) -> Request {
         reference: None,
         metadata: IndexMap::new(),
     }
+}
+
+/// Braintree's answer to a refund.
+fn credit(body: &[u8], currency: Currency) -> String {
+    let asked = String::from_utf8_lossy(body);
+    let amount = asked
+        .split("<amount>")
+        .nth(1)
+        .and_then(|rest| rest.split("</amount>").next());
+    let (amount, code) = (amount.expect("an amount"), currency.code());
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><transaction><id>credit1</id><status>submitted_for_settlement</status>\
+         <type>credit</type><currency-iso-code>{code}</currency-iso-code><amount>{amount}</amount>\
+         <refunded-transaction-id>993617894903480A</refunded-transaction-id></transaction>"
+    )
 }
 
 /// The gateway's answer to a refund: it names what it was asked for, as it was written.
@@ -85,25 +110,34 @@ fn answered(gateway: Dialect, body: &[u8], currency: Currency) -> (Value, &'stat
 fn carried(target: Dialect, amount: Amount) -> bool {
     let gateway = for_dialect(target).expect("a dialect");
     let request = refund(amount);
-    let outgoing = match gateway.encode(&request, &account(target)) {
+    let outgoing = match gateway.encode(&request, &account(target, amount.currency)) {
         Ok(outgoing) => outgoing,
         Err(Refusal::Currency(_) | Refusal::Amount(_) | Refusal::Limit(_)) => return false,
         Err(other) => panic!("{target:?}: {amount:?}: {other}"),
     };
-    let (body, header) = answered(target, &outgoing.body, amount.currency);
     let mut headers = HeaderMap::new();
-    headers.insert(header, HeaderValue::from_static("req_1"));
-    let status = if target == Dialect::Adyen {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
+    let body = match target {
+        Dialect::Braintree => {
+            let xml = HeaderValue::from_static("application/xml; charset=utf-8");
+            headers.insert(http::header::CONTENT_TYPE, xml);
+            credit(&outgoing.body, amount.currency)
+        }
+        _ => {
+            let (body, header) = answered(target, &outgoing.body, amount.currency);
+            headers.insert(header, HeaderValue::from_static("req_1"));
+            body.to_string()
+        }
+    };
+    let status = match target {
+        Dialect::Adyen | Dialect::Braintree => StatusCode::CREATED,
+        _ => StatusCode::OK,
     };
     let incoming = Incoming {
         status,
         headers,
-        body: body.to_string().into(),
+        body: body.clone().into(),
     };
-    let reference = account(target).reference;
+    let reference = account(target, amount.currency).reference;
     let seen = gateway.observe(Leg::Refund, Some(&request), Some(&reference), &incoming);
     assert_eq!(seen.amount, Some(amount), "{target:?}: {body}");
     // One unit more is another amount, and never what was asked for.

@@ -51,7 +51,8 @@ pub fn currency() -> impl Strategy<Value = Currency> {
 /// An amount as the dialect itself could have written it.
 pub fn amount(dialect: Dialect) -> impl Strategy<Value = Amount> {
     (currency(), 1..10_000_000_i64).prop_filter_map("the dialect takes the currency", move |(currency, value)| {
-        Amount::from_minor(dialect, value, currency.code()).ok()
+        let amount = Amount::from_minor(dialect, value, currency.code()).ok()?;
+        amount.to_minor(dialect).is_ok().then_some(amount)
     })
 }
 
@@ -74,7 +75,7 @@ fn address() -> impl Strategy<Value = Address> {
     )
 }
 
-fn buyer() -> impl Strategy<Value = Buyer> {
+pub fn buyer() -> impl Strategy<Value = Buyer> {
     let email = option::of("[a-z]{1,8}@shop\\.example");
     (
         option::of(text(60)),
