@@ -61,6 +61,26 @@ pub enum Fault {
         /// How it ends.
         cut: Cut,
     },
+    /// After `byte` bytes of the request were read, an answer with this status is written, as by a proxy that has waited
+    /// for the request too long, and the connection ends. Matches as `cut_request` does, and nothing is executed, either.
+    AnswerEarly {
+        /// How many bytes are read.
+        byte: u64,
+        /// The status, e.g. 408.
+        status: u16,
+    },
+    /// Executed and answered; then, unasked, an answer with this status is written, as by a proxy that ends an idle
+    /// connection, and the connection ends. HTTP/1.1 only.
+    AnswerIdle {
+        /// The status, e.g. 408.
+        status: u16,
+    },
+    /// Executed; before the answer come provisional ones (103). HTTP/1.1 only.
+    Provisional {
+        /// How many; `null` without end, so that the answer never comes.
+        #[serde(default)]
+        count: Option<u64>,
+    },
     /// The request takes this long before it has any effect, even on its idempotency key; then it goes on as usual,
     /// whether or not anybody still waits. `null` for ever.
     DelayArrival {
@@ -145,6 +165,11 @@ pub enum Fault {
         /// Its new value; `null` drops it.
         value: Option<String>,
     },
+    /// Executed; the answer is compressed (gzip) and unpacks to so many megabytes, whatever was asked for.
+    Bomb {
+        /// Megabytes.
+        megabytes: u32,
+    },
     /// Executed; the body drips.
     Drip {
         /// Bytes at a time.
@@ -162,6 +187,16 @@ pub enum Fault {
     },
     /// The connection is told to end (HTTP/2 GOAWAY, HTTP/1.1 `Connection: close`); this request is still answered.
     GoAway,
+}
+
+impl Fault {
+    /// Whether it hits before anything but the request's first bytes is known.
+    pub fn early(&self) -> bool {
+        matches!(
+            self,
+            Self::Refuse { .. } | Self::CutConnection { .. } | Self::CutRequest { .. } | Self::AnswerEarly { .. }
+        )
+    }
 }
 
 /// Which requests a rule takes. What is not named matches everything.
@@ -310,7 +345,16 @@ pub enum CutRequest {
     /// It depends on the request line.
     Later,
     /// After so many bytes, like this.
-    After(u64, Cut),
+    After(u64, Stop),
+}
+
+/// How a request that is arriving is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The connection ends.
+    Cut(Cut),
+    /// An answer with this status first.
+    Answer(u16),
 }
 
 /// The rules in force.
@@ -364,13 +408,7 @@ impl Script {
 
     /// Takes the fault for a request that has arrived whole, and counts it.
     pub fn take(&mut self, seen: &Seen<'_>) -> Option<Fault> {
-        self.first(|rule| {
-            let early = matches!(
-                rule.fault,
-                Fault::Refuse { .. } | Fault::CutConnection { .. } | Fault::CutRequest { .. }
-            );
-            !early && rule.matcher.matches(seen)
-        })
+        self.first(|rule| !rule.fault.early() && rule.matcher.matches(seen))
     }
 
     /// Takes the fault for a connection that was accepted.
@@ -384,7 +422,7 @@ impl Script {
     /// Takes the fault for a request of which the first byte has arrived.
     pub fn take_cut_request(&mut self, line: Line<'_>) -> CutRequest {
         let asks = |rule: &Rule| rule.matcher.method.is_some() || rule.matcher.path.is_some();
-        let is_cut = |rule: &Rule| matches!(rule.fault, Fault::CutRequest { .. });
+        let is_cut = |rule: &Rule| matches!(rule.fault, Fault::CutRequest { .. } | Fault::AnswerEarly { .. });
         if line == Line::Partial
             && let Some(first) = self.rules.iter().find(|rule| is_cut(rule))
             && asks(first)
@@ -399,7 +437,8 @@ impl Script {
                 }
         });
         match taken {
-            Some(Fault::CutRequest { byte, cut }) => CutRequest::After(byte, cut),
+            Some(Fault::CutRequest { byte, cut }) => CutRequest::After(byte, Stop::Cut(cut)),
+            Some(Fault::AnswerEarly { byte, status }) => CutRequest::After(byte, Stop::Answer(status)),
             _ => CutRequest::None,
         }
     }
@@ -461,7 +500,10 @@ mod tests {
         assert!(matches!(script.take(&seen(&Method::POST)), Some(Fault::Native { .. })));
         assert_eq!(script.take(&seen(&Method::POST)), rst);
         assert_eq!(script.take(&seen(&Method::GET)), rst);
-        assert_eq!(script.take_cut_request(Line::Partial), CutRequest::After(3, Cut::Fin));
+        assert_eq!(
+            script.take_cut_request(Line::Partial),
+            CutRequest::After(3, Stop::Cut(Cut::Fin))
+        );
         assert_eq!(script.take_cut_request(Line::Partial), CutRequest::None);
     }
 
@@ -478,7 +520,7 @@ mod tests {
         assert_eq!(script.take_cut_request(Line::Hidden), CutRequest::None);
         assert_eq!(
             script.take_cut_request(Line::Whole("POST", "/v1/refunds")),
-            CutRequest::After(9, Cut::Rst)
+            CutRequest::After(9, Stop::Cut(Cut::Rst))
         );
     }
 

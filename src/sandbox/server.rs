@@ -25,6 +25,7 @@
 //! Everything ends with the [`Sandbox`].
 
 mod answer;
+mod bomb;
 mod connection;
 mod control;
 mod gateway;

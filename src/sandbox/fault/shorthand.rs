@@ -19,6 +19,10 @@ html, html-after    an HTML page of a proxy with 502, not executed or executed
 truncated:N         executed, the body ends after N bytes
 wrong:POINTER=JSON  executed, and a value of the answer is another one (wrong:/amount=1)
 drip:N              executed, the body comes N bytes at a time
+bomb:N              executed, and the answer unpacks to N megabytes
+hints[:N]           executed, and N provisional answers come first (without end)
+early:N             408 after N bytes of the request; nothing is executed
+idle                executed and answered, then 408 on the idle connection
 goaway              executed, and the connection ends after the answer
 
 Each may be followed by ,method=POST ,path=/v1/refunds* ,contains=TEXT ,key=KEY ,skip=N ,times=N|all ,percent=N";
@@ -142,6 +146,17 @@ fn fault(word: &str, argument: Option<&str>) -> Result<Fault, &'static str> {
             bytes: size()?,
             every_ms: 20,
         },
+        "bomb" => Fault::Bomb {
+            megabytes: u32::try_from(number()?).map_err(|_| "expected a smaller number")?,
+        },
+        "hints" => Fault::Provisional {
+            count: argument.map(|_| number()).transpose()?,
+        },
+        "early" => Fault::AnswerEarly {
+            byte: number()?,
+            status: 408,
+        },
+        "idle" => Fault::AnswerIdle { status: 408 },
         "goaway" => Fault::GoAway,
         _ => return Err("unknown fault"),
     })
@@ -190,6 +205,7 @@ mod tests {
             for word in words.split([' ', ',']).filter(|word| !word.is_empty()) {
                 let word = word
                     .replace("[:MS]", ":5")
+                    .replace("[:N]", ":5")
                     .replace("MS", "5")
                     .replace("POINTER=JSON", "/a=1")
                     .replace(":N", ":5");

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+use super::bomb;
 use crate::sandbox::fault::Fault;
 
 /// What a proxy or CDN in front of a gateway shows when the gateway does not answer.
@@ -58,6 +59,10 @@ pub(super) fn change(fault: &Fault, answer: &mut Response<Bytes>) {
             *answer.body_mut() = text.into();
         }
         Fault::Header { name, value } => put(answer, name, value.as_deref()),
+        Fault::Bomb { megabytes } => {
+            *answer.body_mut() = bomb::zeros(u64::from(*megabytes) << 20).into();
+            put(answer, "content-encoding", Some("gzip"));
+        }
         _ => {}
     }
 }

@@ -20,7 +20,7 @@ use super::answer::AnswerBody;
 use super::gateway::Core;
 use super::log::Fate;
 use super::perform::{Reply, perform};
-use super::wire::{Link, PREFACE, Socket, finish, pump};
+use super::wire::{Link, Manner, PREFACE, Socket, finish, pump};
 use crate::sandbox;
 use crate::sandbox::fault::Cut;
 
@@ -208,6 +208,8 @@ async fn answer(
         drip,
         reset,
         go_away,
+        provisional,
+        idle,
     } = reply;
     if let Some(code) = reset {
         if link.http2 {
@@ -222,7 +224,7 @@ async fn answer(
         head.headers
             .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
-    link.answering(cut);
+    link.answering(Manner { cut, provisional, idle });
     head.headers.remove(http::header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, AnswerBody::new(body, drip)))
 }

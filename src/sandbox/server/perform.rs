@@ -25,6 +25,10 @@ pub(super) struct Reply {
     pub(super) reset: Option<u32>,
     /// The connection ends after the answer.
     pub(super) go_away: bool,
+    /// So many provisional answers come first, or no end of them.
+    pub(super) provisional: Option<Option<u64>>,
+    /// An answer that nobody asked for follows.
+    pub(super) idle: Option<u16>,
 }
 
 impl Reply {
@@ -35,6 +39,8 @@ impl Reply {
             drip: None,
             reset: None,
             go_away: false,
+            provisional: None,
+            idle: None,
         }
     }
 }
@@ -131,6 +137,8 @@ pub(super) async fn perform(core: &Arc<Core>, request: &Request, seq: u64) -> Re
         Fault::Drip { bytes, every_ms } => reply.drip = Some((*bytes, Duration::from_millis(*every_ms))),
         Fault::ResetStream { code, .. } => reply.reset = Some(*code),
         Fault::GoAway => reply.go_away = true,
+        Fault::Provisional { count } => reply.provisional = Some(*count),
+        Fault::AnswerIdle { status } => reply.idle = Some(*status),
         other => answer::change(other, &mut reply.answer),
     }
     let status = reply.answer.status().as_u16();

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::gateway::Core;
-use crate::sandbox::fault::{Cut, CutRequest, Line};
+use crate::sandbox::fault::{Cut, CutRequest, Line, Stop};
 
 /// What HTTP/2 clients say first (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,6 +40,20 @@ impl Socket for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
+/// Time between two provisional answers of an endless row: fast enough to be a flood, slow enough to leave a core.
+const PROVISIONAL_PAUSE: Duration = Duration::from_millis(1);
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Where it is cut, if anywhere.
+    pub(super) cut: Option<(u64, Cut)>,
+    /// So many provisional answers come first; without end when there is no number.
+    pub(super) provisional: Option<Option<u64>>,
+    /// Another answer follows that nobody asked for, and the connection ends.
+    pub(super) idle: Option<u16>,
+}
+
 /// What the two sides of one connection tell each other.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -47,8 +61,8 @@ pub(super) struct Link {
     pub(super) number: u64,
     /// The protocol.
     pub(super) http2: bool,
-    /// Set by each answer before its first byte: where it is cut, if anywhere.
-    pub(super) cut: Mutex<Option<Option<(u64, Cut)>>>,
+    /// Set by each answer before its first byte.
+    manner: Mutex<Option<Manner>>,
     /// HTTP/1.1: the next byte begins a request.
     pub(super) fresh: AtomicBool,
     /// Bytes of the request that is arriving.
@@ -64,7 +78,7 @@ impl Link {
         Self {
             number,
             http2,
-            cut: Mutex::new(None),
+            manner: Mutex::new(None),
             fresh: AtomicBool::new(true),
             arrived: AtomicU64::new(0),
             headed: AtomicBool::new(false),
@@ -72,9 +86,14 @@ impl Link {
         }
     }
 
+    /// How the answer that begins now is written; once for each.
+    fn manner(&self) -> Option<Manner> {
+        self.manner.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// An answer is about to be written.
-    pub(super) fn answering(&self, cut: Option<(u64, Cut)>) {
-        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cut);
+    pub(super) fn answering(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = Some(manner);
         self.fresh.store(true, Ordering::Release);
         self.headed.store(false, Ordering::Release);
         self.arrived.store(0, Ordering::Release);
@@ -90,6 +109,8 @@ enum End {
     Gone,
     /// A script says so.
     Cut(Cut),
+    /// A script has an answer written that belongs to no whole request.
+    Answer(u16),
 }
 
 /// Carries bytes until either side is done or a script cuts them, and ends the connection accordingly. `first` was read
@@ -105,14 +126,28 @@ pub(super) async fn pump(socket: impl Socket, pipe: DuplexStream, first: Vec<u8>
         core.log
             .partial(core.clock.now(), link, link.arrived.load(Ordering::Acquire));
     }
-    let socket = from_peer.unsplit(to_peer);
+    let mut socket = from_peer.unsplit(to_peer);
     // hyper must not take the end of the pipe for a chance to go on.
     drop((from_hyper, to_hyper));
     match end {
         End::Served => finish(socket, Cut::Fin).await,
         End::Gone => {}
         End::Cut(cut) => finish(socket, cut).await,
+        End::Answer(status) => {
+            if !link.http2 {
+                let _ = socket.write_all(unasked(status).as_bytes()).await;
+                let _ = socket.flush().await;
+            }
+            finish(socket, Cut::Fin).await;
+        }
     }
+}
+
+/// An answer as proxies write it to a connection on which nothing came.
+fn unasked(status: u16) -> String {
+    let reason = http::StatusCode::from_u16(status).ok();
+    let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
+    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 /// Ends a connection as told.
@@ -139,7 +174,7 @@ async fn inbound<S: Socket>(
     core: &Core,
 ) -> End {
     let mut frames = Frames::new(if link.http2 { PREFACE.len() } else { 0 });
-    let mut cut: Option<(u64, Cut)> = None;
+    let mut cut: Option<(u64, Stop)> = None;
     // While a cut is ahead nothing reaches hyper, so that nothing can be executed.
     let mut held: Vec<u8> = Vec::new();
     let mut chunk = first;
@@ -185,7 +220,10 @@ async fn inbound<S: Socket>(
             if arrived >= byte {
                 link.arrived.store(byte, Ordering::Release);
                 link.headed.store(false, Ordering::Release);
-                return End::Cut(how);
+                return match how {
+                    Stop::Cut(cut) => End::Cut(cut),
+                    Stop::Answer(status) => End::Answer(status),
+                };
             }
             if piece.last || (!link.http2 && whole(&held)) {
                 cut = None;
@@ -205,7 +243,7 @@ async fn more<S: Socket>(socket: &mut ReadHalf<S>, chunk: &mut Vec<u8>) -> std::
 }
 
 /// Asks the script about a request whose first bytes are here; reads on to the end of its first line when that matters.
-async fn first_cut<S: Socket>(socket: &mut ReadHalf<S>, chunk: &mut Vec<u8>, core: &Core) -> Option<(u64, Cut)> {
+async fn first_cut<S: Socket>(socket: &mut ReadHalf<S>, chunk: &mut Vec<u8>, core: &Core) -> Option<(u64, Stop)> {
     let mut line = Line::Partial;
     let mut text = String::new();
     loop {
@@ -257,7 +295,9 @@ fn whole(bytes: &[u8]) -> bool {
 
 async fn outbound<S: Socket>(hyper: &mut ReadHalf<DuplexStream>, socket: &mut WriteHalf<S>, link: &Link) -> End {
     let mut frames = Frames::new(0);
-    let mut cut: Option<(u64, Cut)> = None;
+    let mut manner = Manner::default();
+    // The answer so far, while something is to follow it.
+    let mut written: Vec<u8> = Vec::new();
     let mut buffer = [0u8; 16 * 1024];
     loop {
         let bytes = match hyper.read(&mut buffer).await {
@@ -275,14 +315,26 @@ async fn outbound<S: Socket>(hyper: &mut ReadHalf<DuplexStream>, socket: &mut Wr
         };
         for piece in pieces {
             if piece.head
-                && let Some(new) = link.cut.lock().unwrap_or_else(PoisonError::into_inner).take()
+                && let Some(new) = link.manner()
             {
-                cut = new;
+                manner = new;
+                if let Some(count) = manner.provisional.take()
+                    && !link.http2
+                    && provisional(socket, count).await.is_err()
+                {
+                    return End::Gone;
+                }
             }
             let length = piece.bytes.len() as u64;
-            let Some((left, how)) = &mut cut else {
+            let Some((left, how)) = &mut manner.cut else {
                 if socket.write_all(&piece.bytes).await.is_err() {
                     return End::Gone;
+                }
+                if let Some(status) = manner.idle {
+                    written.extend_from_slice(&piece.bytes);
+                    if whole(&written) {
+                        return End::Answer(status);
+                    }
                 }
                 continue;
             };
@@ -305,6 +357,22 @@ async fn outbound<S: Socket>(hyper: &mut ReadHalf<DuplexStream>, socket: &mut Wr
             return End::Gone;
         }
     }
+}
+
+/// Writes provisional answers: so many, or until nobody takes them any more.
+async fn provisional<S: Socket>(socket: &mut WriteHalf<S>, count: Option<u64>) -> std::io::Result<()> {
+    let mut left = count;
+    while left != Some(0) {
+        socket
+            .write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+            .await?;
+        socket.flush().await?;
+        match &mut left {
+            Some(left) => *left -= 1,
+            None => tokio::time::sleep(PROVISIONAL_PAUSE).await,
+        }
+    }
+    Ok(())
 }
 
 /// Part of a stream of bytes.
