@@ -6,6 +6,7 @@
 
 pub mod api;
 mod faults;
+mod notifications;
 pub(crate) mod payments;
 pub(crate) mod serve;
 mod tap;
@@ -64,6 +65,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/payments", get(payments::list))
         .route("/payments/{id}", get(payments::show))
         .route("/payments/{id}/resolve", post(payments::resolve))
+        .route("/notifications", get(notifications::list))
+        .route("/notifications/{route}/{id}/retry", post(notifications::retry))
         .route("/faults", get(faults::list).post(faults::add).delete(faults::clear))
         .route("/faults/{id}", delete(faults::remove));
     // Probes stand outside the limits: a busy admin listener is no reason to restart a sidecar.

@@ -31,7 +31,7 @@ use crate::ledger::sqlite::{self, Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
 use crate::listen::{self, Connections, Event, Stop};
 use crate::payment::engine::{Desk, Engine, Wire};
-use crate::payment::recovery;
+use crate::payment::{announce, recovery};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
@@ -138,9 +138,6 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         (Some(kept), Some(ledger)) => Some(Engine::new(ledger, kept.certificates(), Arc::clone(&metrics))),
         _ => None,
     };
-    if let Some(engine) = &engine {
-        engine.set_routes(runtime.payments());
-    }
     let analytics = engine.as_ref().and_then(|engine| analytics(&runtime.config, engine));
     let runtime = Arc::new(ArcSwap::from_pointee(runtime));
     let operators = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -150,6 +147,17 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
             Some(Arc::new(Collector::new(runtime, engine, Arc::clone(analytics))))
         }
         _ => None,
+    };
+    // Dropped before the ledger is: its thread uses it.
+    let _announcing = match &engine {
+        Some(engine) => {
+            let routes: Vec<_> = runtime.load().payments().collect();
+            let begun = operators.block_on(announce::begin(engine, &routes));
+            begun.map_err(|error| AppError::Ledger(error.to_string()))?;
+            engine.set_routes(routes);
+            Some(announce::start(Arc::clone(engine))?)
+        }
+        None => None,
     };
     let api = match &engine {
         Some(engine) => {

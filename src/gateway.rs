@@ -5,6 +5,7 @@
 //! connection, reads no clock and keeps no state; whatever it needs comes in as an argument.
 
 pub mod adyen;
+pub mod announcement;
 pub mod braintree;
 pub mod canonical;
 pub mod custom;
@@ -27,6 +28,7 @@ use http::{HeaderMap, Method, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::config::model::{Credentials, Dialect};
+use announcement::{Announcement, Written};
 use canonical::{Answer, Operation, Refusal, Request};
 use outcome::Observation;
 use webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -397,6 +399,18 @@ pub trait Gateway: Send + Sync {
         false
     }
 
+    /// Writes what an application of this dialect hears of a payment that another gateway took: the events that this
+    /// gateway would have sent, none where it has none.
+    fn announce(&self, _told: &Announcement<'_>) -> Vec<Written> {
+        Vec::new()
+    }
+
+    /// Answers an application that asks its gateway whether a webhook is genuine ([`Operation::Verification`]), where it
+    /// is one that [`Gateway::announce`] wrote; `None` for the gateway's own, which the gateway answers for.
+    fn verification(&self, _body: &[u8], _keys: &WebhookKeys<'_>, _now: i64) -> Option<Reply> {
+        None
+    }
+
     /// Verifies a webhook of this gateway and reads what it proves. `now` is Unix time in seconds, against replays.
     /// Nothing is believed, and nothing is said about why, before the signature holds.
     fn webhook(
@@ -407,6 +421,28 @@ pub trait Gateway: Send + Sync {
         _now: i64,
     ) -> Result<Vec<WebhookFact>, WebhookError> {
         Err(WebhookError::Unsupported)
+    }
+
+    /// The request that asks the gateway whether a delivery is its own, for those that answer
+    /// [`WebhookError::ToBeVouched`]. It moves no money.
+    fn vouching(
+        &self,
+        _keys: &WebhookKeys<'_>,
+        _headers: &HeaderMap,
+        _body: &[u8],
+        _account: &Account,
+    ) -> Option<Outgoing> {
+        None
+    }
+
+    /// Reads the answer to [`Gateway::vouching`]; `None` when it says neither yes nor no.
+    fn vouched(&self, _answer: &Incoming) -> Option<bool> {
+        None
+    }
+
+    /// The answer to a gateway that asks, by this query, whether it may notify an address.
+    fn challenge(&self, _query: &str, _credentials: &crate::config::model::Credentials) -> Option<String> {
+        None
     }
 }
 

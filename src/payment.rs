@@ -2,8 +2,9 @@
 //!
 //! [`core`] decides and does nothing else; the engine around it carries out what it decides, and
 //! [`recovery`] looks after what nobody else does. [`webhooks`] bring what gateways tell by themselves, and
-//! [`timeline`] tells people.
+//! [`timeline`] tells people, and [`announce`] tells applications what nobody else would.
 
+pub mod announce;
 pub mod certify;
 pub mod core;
 pub mod engine;

@@ -71,7 +71,7 @@ impl Wanted {
     }
 }
 
-fn engine(control: &Control) -> Result<&Arc<Engine>, Box<Response>> {
+pub(super) fn engine(control: &Control) -> Result<&Arc<Engine>, Box<Response>> {
     control.engine().ok_or_else(|| {
         Box::new(problem(
             StatusCode::NOT_FOUND,
@@ -80,7 +80,7 @@ fn engine(control: &Control) -> Result<&Arc<Engine>, Box<Response>> {
     })
 }
 
-fn trouble(error: &LedgerError) -> Response {
+pub(super) fn trouble(error: &LedgerError) -> Response {
     let status = match error {
         LedgerError::Busy | LedgerError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -20,6 +20,7 @@ use crate::config::load::{Problem, fingerprint, load};
 use crate::config::model::{Config, Ledger};
 use crate::ledger::sqlite;
 use crate::listen::bind::{Activated, Bound};
+use crate::payment::announce;
 use crate::payment::engine::Engine;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::Reloaded;
@@ -388,7 +389,11 @@ impl Control {
             self.metrics.forget_gateway(name);
         }
         if let Some(engine) = &self.engine {
-            engine.set_routes(built.payments());
+            let routes: Vec<_> = built.payments().collect();
+            if let Err(error) = announce::begin(engine, &routes).await {
+                tracing::error!(%error, "where new destinations of webhooks begin could not be noted");
+            }
+            engine.set_routes(routes);
         }
         let config = Arc::clone(&built.config);
         // Routes before listeners: a new listener's first request finds its route.

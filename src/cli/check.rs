@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::load::{Problem, load};
-use crate::config::model::{Config, GatewayConfig, Listen, Mode, Purpose, Route};
+use crate::config::model::{Config, GatewayConfig, Listen, Mode, Notify, Purpose, Route};
 use crate::gateway::{FenceStrength, prospect};
 use crate::ledger::keys::Keys;
 use crate::payment::certify;
@@ -184,6 +184,35 @@ fn addresses(config: &Config, route: &Route) -> Vec<String> {
     }
 }
 
+/// What has to be known of a destination of webhooks, although nothing is wrong with it.
+fn notify_notes(config: &Config, route: &Route, notify: &Notify) -> Vec<String> {
+    let Some(own) = gateways(config, route).next() else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    let (name, webhook) = (&own.name, &own.webhook);
+    if config.listeners.webhooks.is_empty() {
+        notes.push(format!(
+            "{name} goes on to notify the application itself: there is no listeners.webhooks"
+        ));
+    } else if notify.secret.is_some()
+        && !webhook.secrets.is_empty()
+        && !webhook
+            .secrets
+            .iter()
+            .any(|secret| Some(secret) == notify.secret.as_ref())
+    {
+        notes.push(format!(
+            "{name}'s own webhooks have another secret than notify.secret: the application has to take both"
+        ));
+    }
+    let loopback = matches!(notify.to.endpoint.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+    if !notify.to.endpoint.tls && !loopback {
+        notes.push("payments are told in the clear: use https where the network is not yours alone".to_owned());
+    }
+    notes
+}
+
 fn gateways<'a>(config: &'a Config, route: &'a Route) -> impl Iterator<Item = &'a GatewayConfig> {
     let found = route.gateways.iter().filter_map(|name| config.gateways.get(name));
     found.map(AsRef::as_ref)
@@ -249,6 +278,12 @@ fn text(file: &Path, config: &Config) -> String {
                 line(format!("  plan: {}", plan.words()));
             }
         }
+        if let Some(notify) = &route.notify {
+            line(format!("  notifies {}", notify.url));
+            for note in notify_notes(config, route, notify) {
+                line(format!("    {note}"));
+            }
+        }
     }
     if let Some(gateway) = &config.accounts.collect {
         line(format!("fees: collected at {gateway}"));
@@ -290,6 +325,10 @@ fn meaning(config: &Config) -> Value {
             "failover": route.failover.mode,
             "gateways": gateways.collect::<Vec<_>>(),
             "plan": prospect::of(config, route),
+            "notify": route.notify.as_ref().map(|notify| json!({
+                "url": notify.url,
+                "notes": notify_notes(config, route, notify),
+            })),
         })
     });
     let listeners = config.data_listeners().into_values().map(Listen::url);

@@ -161,3 +161,6 @@ pub const FEE: Fee = Fee { millionths: 20_000 };
 pub const SERVICE: &str = "sentinel";
 /// Payments are few and each may be asked about; a busy sidecar says less.
 pub const SAMPLE: f64 = 1.0;
+
+/// The gateways themselves try for up to three days (Stripe's live mode, PayPal).
+pub const NOTIFY_GIVE_UP: Duration = Duration::from_secs(3 * 86_400);

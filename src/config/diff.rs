@@ -126,6 +126,10 @@ pub fn changes(before: &Config, after: &Config) -> Vec<String> {
             timeouts.body_idle,
             timeouts.total,
         );
+        // Its `Debug` shows too little of a secret to tell, and too much of all else.
+        if old.notify != new.notify {
+            out.push(format!("route {}: notify: changed", new.name));
+        }
     }
     let order = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect::<Vec<_>>();
     let (mut old, mut new) = (order(before), order(after));
@@ -211,7 +215,7 @@ routes:
                 .is_some_and(|rest| rest.starts_with(char::is_alphabetic))
         };
         let count = |debug: String| debug.lines().filter(is_field).count();
-        assert_eq!(count(format!("{:#?}", config.routes[0])), 15, "fields of a route");
+        assert_eq!(count(format!("{:#?}", config.routes[0])), 16, "fields of a route");
         assert_eq!(
             count(format!("{:#?}", config.gateways["stripe"])),
             9,

@@ -6,6 +6,7 @@
 
 mod custom;
 mod gateway;
+mod notify;
 mod process;
 mod route;
 

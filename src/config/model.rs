@@ -20,7 +20,7 @@ pub use gateway::{
     AmountLimits, Credentials, Dialect, Endpoint, GatewayConfig, Identity, Pin, PinMode, Pool, Protocol, Roots, Secret,
     Webhook,
 };
-pub use route::{Breaker, Hedge, Limits, Listen, Purpose, Retry, Route, Timeouts};
+pub use route::{Breaker, Hedge, Limits, Listen, Notify, Purpose, Retry, Route, Timeouts};
 pub use telemetry::Otlp;
 
 /// Everything Sentinel runs by.

@@ -362,6 +362,8 @@ pub struct Route {
     /// of them are one merchant. Their test keys never do. Default false.
     #[serde(default)]
     pub lend_credentials: bool,
+    /// Webhooks to the application: of payments that another gateway took, and its own gateway's, passed on.
+    pub notify: Option<Notify>,
     /// Circuit breaker.
     #[serde(default)]
     pub breaker: Breaker,
@@ -377,6 +379,20 @@ pub struct Route {
     /// Timeouts.
     #[serde(default)]
     pub timeouts: Timeouts,
+}
+
+/// Webhooks to the application, in the route's dialect and signed as its gateway signs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// Where the application takes them, as in `http://127.0.0.1:3000/webhooks`.
+    pub url: String,
+    /// What the application verifies them with (stripe `whsec_...`, adyen HMAC key in hex, square signature key, razorpay,
+    /// paypal). The same as the account's `webhook.secret`, where that one's webhooks are passed on. Not for braintree,
+    /// whose SDKs verify with the account's own keys.
+    pub secret: Option<Secret>,
+    /// How long one that the application does not take is tried. Default 3d, and 7d at most.
+    pub give_up: Option<String>,
 }
 
 /// Failover.

@@ -19,6 +19,7 @@
 //! Sources: Adyen's OpenAPI file for Checkout v71 and its public documentation of result codes, error codes, idempotency
 //! and webhooks.
 
+mod announce;
 mod encode;
 mod observe;
 mod parse;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -137,6 +139,10 @@ impl Gateway for Adyen {
 
     fn idempotency_header(&self) -> Option<&'static str> {
         Some(KEY_HEADER)
+    }
+
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told).into_iter().collect()
     }
 
     fn webhook(

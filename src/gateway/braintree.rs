@@ -21,7 +21,7 @@
 //! * 504 comes after the processor was asked: the most dangerous answer of all, and as unknown as a cut line.
 //!
 //! Not here: 3-D Secure challenges (they happen in the browser), multiple partial settlements, adjusted authorisations,
-//! searches, vault, client tokens and webhooks, which know no authorisation. They are forwarded.
+//! searches, vault and client tokens. They are forwarded.
 //!
 //! Credentials: `merchant_id`, `public_key`, `private_key`, `merchant_accounts` by currency. In the instrument map a token
 //! is a vault's payment method token.
@@ -29,10 +29,13 @@
 //! Sources: the official SDKs for Python, Node and Java, Braintree's documentation of transactions, idempotency, duplicate
 //! checking and processor responses, and recorded answers in public fixtures.
 
+mod announce;
 mod encode;
 mod observe;
 mod parse;
 mod render;
+mod signature;
+mod webhook;
 mod xml;
 
 #[cfg(test)]
@@ -40,11 +43,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
+use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
     Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply,
 };
@@ -171,6 +176,24 @@ impl Gateway for Braintree {
             ObjectKind::RequestId => "request",
         };
         transaction_id(name, seed)
+    }
+
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told).into_iter().collect()
+    }
+
+    fn webhook(
+        &self,
+        keys: &WebhookKeys<'_>,
+        headers: &HeaderMap,
+        body: &[u8],
+        _now: i64,
+    ) -> Result<Vec<WebhookFact>, WebhookError> {
+        webhook::verify(keys, headers, body)
+    }
+
+    fn challenge(&self, query: &str, credentials: &Credentials) -> Option<String> {
+        webhook::challenge(query, credentials)
     }
 
     fn void_takes_back(&self) -> bool {

@@ -37,6 +37,8 @@ pub enum Operation {
     List,
     /// Fetch an access token (PayPal). Passed through while the gateway answers, minted while it does not.
     Token,
+    /// Ask whether a webhook is genuine (PayPal). Answered for what Sentinel wrote, passed through for the gateway's own.
+    Verification,
     /// Anything else: forwarded untouched.
     Opaque,
 }

@@ -20,6 +20,7 @@
 //! Sources: PayPal's OpenAPI files for Orders v2 and Payments v2, its documentation of idempotency, order statuses and
 //! webhooks.
 
+mod announce;
 mod encode;
 mod issues;
 mod observe;
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -157,6 +159,14 @@ impl Gateway for Paypal {
         token::credential(headers, account, now)
     }
 
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told).into_iter().collect()
+    }
+
+    fn verification(&self, body: &[u8], keys: &WebhookKeys<'_>, now: i64) -> Option<Reply> {
+        announce::verification(body, keys, now)
+    }
+
     fn webhook(
         &self,
         keys: &WebhookKeys<'_>,
@@ -165,6 +175,20 @@ impl Gateway for Paypal {
         now: i64,
     ) -> Result<Vec<WebhookFact>, WebhookError> {
         webhook::verify(keys, headers, body, now)
+    }
+
+    fn vouching(
+        &self,
+        keys: &WebhookKeys<'_>,
+        headers: &HeaderMap,
+        body: &[u8],
+        account: &Account,
+    ) -> Option<Outgoing> {
+        webhook::question(keys, headers, body, account)
+    }
+
+    fn vouched(&self, answer: &Incoming) -> Option<bool> {
+        webhook::vouched(answer)
     }
 }
 

@@ -20,6 +20,7 @@
 //!
 //! Sources: Razorpay's public documentation (its Markdown export) and its SDKs; it publishes no specification.
 
+mod announce;
 mod encode;
 mod observe;
 mod parse;
@@ -34,6 +35,7 @@ use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -161,6 +163,10 @@ impl Gateway for Razorpay {
             ObjectKind::RequestId => "req_",
         };
         format!("{prefix}{}", id(prefix, seed))
+    }
+
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told).into_iter().collect()
     }
 
     fn webhook(

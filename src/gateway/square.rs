@@ -22,6 +22,7 @@
 //!
 //! Sources: Square's OpenAPI file (2025-08-20), its pages on idempotency and sandbox values, its SDKs.
 
+mod announce;
 mod encode;
 mod observe;
 mod parse;
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -151,6 +153,10 @@ impl Gateway for Square {
             ObjectKind::Instrument => format!("ccof:{}", id("instrument", seed, 20)),
             ObjectKind::RequestId => id("request", seed, 22),
         }
+    }
+
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told)
     }
 
     fn webhook(

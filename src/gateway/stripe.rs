@@ -10,6 +10,7 @@
 //! Fence strength is F3: a key tombstone for creations, a cancel for confirmations ([`encode::fence`]).
 
 mod amounts;
+mod announce;
 mod encode;
 mod form;
 mod ids;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, Method};
 
+use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
 use super::idempotency::header_key;
 use super::outcome::Observation;
@@ -139,6 +141,10 @@ impl Gateway for Stripe {
 
     fn mint(&self, kind: ObjectKind, seed: &[u8; 16]) -> String {
         ids::mint(kind, seed)
+    }
+
+    fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
+        announce::write(told)
     }
 
     fn webhook(

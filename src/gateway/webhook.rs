@@ -9,6 +9,7 @@
 
 use super::Leg;
 use super::outcome::Observation;
+use crate::config::model::Credentials;
 
 /// What a gateway's webhooks are verified with. Which of these a dialect needs stands with its implementation.
 #[derive(Clone, Copy)]
@@ -19,9 +20,10 @@ pub struct WebhookKeys<'a> {
     pub webhook_id: Option<&'a str>,
     /// The address that the gateway was told to notify, where the signature covers it (Square).
     pub notification_url: Option<&'a str>,
-    /// The signer's certificate chain in PEM, where signatures are asymmetric and the caller has fetched it from the
-    /// address in [`WebhookError::CertificateWanted`] (PayPal).
-    pub certificate: Option<&'a [u8]>,
+    /// The account's credentials, where they are what signs (Braintree).
+    pub account: Option<&'a Credentials>,
+    /// Whether the gateway itself said that the signature holds, after [`WebhookError::ToBeVouched`] (PayPal).
+    pub vouched: bool,
 }
 
 impl std::fmt::Debug for WebhookKeys<'_> {
@@ -70,11 +72,8 @@ pub enum WebhookError {
     /// The signature holds, but the body is not what the gateway documents.
     #[error("webhook is malformed: {0}")]
     Malformed(&'static str),
-    /// The signer's certificate chain has to be fetched from this address first. The address is https and its host
-    /// belongs to the gateway.
-    #[error("webhook certificate is to be fetched from {url}")]
-    CertificateWanted {
-        /// Where.
-        url: String,
-    },
+    /// The gateway has to be asked first whether the signature holds ([`super::Gateway::vouching`]). Nothing is believed
+    /// yet.
+    #[error("the gateway has to be asked about the webhook")]
+    ToBeVouched,
 }

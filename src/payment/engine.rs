@@ -26,6 +26,7 @@
 //! untouched, and the answer says why.
 
 mod actor;
+mod announce;
 mod answer;
 mod canon;
 mod certified;
@@ -47,6 +48,7 @@ mod source;
 mod struck;
 pub mod tenants;
 mod tokens;
+mod vouching;
 mod wire;
 
 use std::cell::RefCell;

@@ -17,12 +17,21 @@
 //! A webhook that is not signed, forged, too old or malformed is refused, and nothing is said about why. One that is true
 //! and cannot be recorded now is refused, too, with 503, so that the gateway sends it again: acknowledged is only what is
 //! durable.
+//!
+//! # Passing on
+//!
+//! What was taken is passed on to the application that speaks to this very account, as it came ([`pass_on`]).
 
+mod pass_on;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
 use http::HeaderMap;
 use uuid::Uuid;
 
 use super::core::{Attempt, Finding, Key, State, What, Why};
-use super::engine::{Delivered, Engine, key_hash, order_hash};
+use super::engine::{Delivered, Desk, Engine, key_hash, order_hash};
 use crate::config::model::{GatewayConfig, KeyPolicy};
 use crate::gateway::outcome::Outcome;
 use crate::gateway::webhook::{WebhookError, WebhookFact, WebhookKeys};
@@ -34,11 +43,11 @@ use crate::telemetry::event::WebhookReceived;
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It is durable, or has nothing to say.
+    /// It is durable, or has nothing to say; and the application took it, where it is passed on.
     Taken,
     /// It is not believed, or cannot be verified here.
     Refused(WebhookError),
-    /// It could not be recorded now; the gateway has to send it again.
+    /// It could not be recorded or passed on now; the gateway has to send it again.
     Later,
 }
 
@@ -64,7 +73,8 @@ impl Came {
 }
 
 /// Takes a delivery of a gateway's. `now` is Unix time in seconds, against replays.
-pub async fn receive(engine: &Engine, gateway: &GatewayConfig, headers: &HeaderMap, body: &[u8], now: i64) -> Receipt {
+pub async fn receive(desk: &Rc<Desk>, gateway: &GatewayConfig, headers: &HeaderMap, body: &Bytes, now: i64) -> Receipt {
+    let engine = desk.engine();
     let tell = |event: &str, payment: &str, result: &'static str| {
         WebhookReceived {
             metrics: engine.metrics(),
@@ -75,18 +85,24 @@ pub async fn receive(engine: &Engine, gateway: &GatewayConfig, headers: &HeaderM
         }
         .emit();
     };
-    let facts = match verified(gateway, headers, body, now) {
+    let facts = match verified(desk, gateway, headers, body, now).await {
         Ok(facts) => facts,
+        Err(WebhookError::ToBeVouched) => {
+            tell("", "", "not_vouched");
+            return Receipt::Later;
+        }
         Err(error) => {
             tell("", "", word(&error));
             return Receipt::Refused(error);
         }
     };
+    let mut about = Vec::new();
     for fact in &facts {
         match bring(engine, &gateway.name, fact).await {
             Ok((payment, came)) => {
-                let payment = payment.map(|payment| payment.to_string()).unwrap_or_default();
-                tell(&fact.event, &payment, came.word());
+                let id = payment.map(|payment| payment.to_string()).unwrap_or_default();
+                tell(&fact.event, &id, came.word());
+                about.push((payment, fact));
             }
             Err(Unrecorded) => {
                 tell(&fact.event, "", "later");
@@ -94,7 +110,10 @@ pub async fn receive(engine: &Engine, gateway: &GatewayConfig, headers: &HeaderM
             }
         }
     }
-    Receipt::Taken
+    match pass_on::pass_on(desk, &gateway.name, &about, headers, body).await {
+        true => Receipt::Taken,
+        false => Receipt::Later,
+    }
 }
 
 /// The closed word of an error.
@@ -106,12 +125,13 @@ const fn word(error: &WebhookError) -> &'static str {
         WebhookError::Forged => "forged",
         WebhookError::Stale => "stale",
         WebhookError::Malformed(_) => "malformed",
-        WebhookError::CertificateWanted { .. } => "certificate_wanted",
+        WebhookError::ToBeVouched => "not_vouched",
     }
 }
 
-/// Verifies with each secret: two hold while one replaces the other.
-fn verified(
+/// Verifies a delivery, by any of the secrets that are in force. The gateway is asked where only it can tell.
+async fn verified(
+    desk: &Rc<Desk>,
     gateway: &GatewayConfig,
     headers: &HeaderMap,
     body: &[u8],
@@ -119,23 +139,28 @@ fn verified(
 ) -> Result<Vec<WebhookFact>, WebhookError> {
     let api = gateway::for_dialect(gateway.dialect).ok_or(WebhookError::Unsupported)?;
     let webhook = &gateway.webhook;
-    let verify = |secret| {
-        let keys = WebhookKeys {
-            secret,
-            webhook_id: webhook.webhook_id.as_deref(),
-            notification_url: webhook.notification_url.as_deref(),
-            certificate: None,
-        };
-        api.webhook(&keys, headers, body, now)
+    let keys = |secret, vouched| WebhookKeys {
+        secret,
+        webhook_id: webhook.webhook_id.as_deref(),
+        notification_url: webhook.notification_url.as_deref(),
+        account: Some(&gateway.credentials),
+        vouched,
     };
     let mut result = None;
     for secret in &webhook.secrets {
-        match verify(Some(secret.expose())) {
+        match api.webhook(&keys(Some(secret.expose()), false), headers, body, now) {
             Err(WebhookError::Forged) => result = Some(Err(WebhookError::Forged)),
             decided => return decided,
         }
     }
-    result.unwrap_or_else(|| verify(None))
+    match result.unwrap_or_else(|| api.webhook(&keys(None, false), headers, body, now)) {
+        Err(WebhookError::ToBeVouched) => match desk.vouched(&gateway.name, &keys(None, false), headers, body).await {
+            Some(true) => api.webhook(&keys(None, true), headers, body, now),
+            Some(false) => Err(WebhookError::Forged),
+            None => Err(WebhookError::ToBeVouched),
+        },
+        decided => decided,
+    }
 }
 
 /// The fact could not be recorded now.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use crate::config::model::{Dialect, GatewayConfig};
+use crate::gateway;
 use crate::gateway::webhook::WebhookError;
 use crate::payment::engine::Desk;
 use crate::payment::webhooks::{self, Receipt};
@@ -23,12 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Takes a delivery for a gateway; `None` where the path names none.
 pub async fn receive(
     desk: &Rc<Desk>,
-    gateway: Option<Arc<GatewayConfig>>,
+    config: Option<Arc<GatewayConfig>>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(gateway) = gateway else {
+    let Some(config) = config else {
         return answer(StatusCode::NOT_FOUND, "");
     };
+    if request.method() == Method::GET
+        && let Some(api) = gateway::for_dialect(config.dialect)
+        && let Some(answered) = api.challenge(request.uri().query().unwrap_or_default(), &config.credentials)
+    {
+        return text(StatusCode::OK, Bytes::from(answered));
+    }
     if request.method() != Method::POST {
         let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, "");
         refused
@@ -43,23 +50,25 @@ pub async fn receive(
         Err(_) => return closing(StatusCode::REQUEST_TIMEOUT),
     };
     let now = jiff::Timestamp::now().as_second();
-    match webhooks::receive(desk.engine(), &gateway, &parts.headers, &body, now).await {
+    match webhooks::receive(desk, &config, &parts.headers, &body, now).await {
         // The word by which Adyen's older accounts know that it was taken; others read the status.
-        Receipt::Taken if gateway.dialect == Dialect::Adyen => answer(StatusCode::OK, "[accepted]"),
+        Receipt::Taken if config.dialect == Dialect::Adyen => answer(StatusCode::OK, "[accepted]"),
         Receipt::Taken => answer(StatusCode::OK, ""),
         Receipt::Refused(WebhookError::Unsupported | WebhookError::Unconfigured(_)) => {
             answer(StatusCode::NOT_FOUND, "")
         }
-        Receipt::Refused(WebhookError::CertificateWanted { .. }) | Receipt::Later => {
-            answer(StatusCode::SERVICE_UNAVAILABLE, "")
-        }
+        Receipt::Later => answer(StatusCode::SERVICE_UNAVAILABLE, ""),
         // Whoever forges learns nothing from the answer.
         Receipt::Refused(_) => answer(StatusCode::BAD_REQUEST, ""),
     }
 }
 
-fn answer(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::own(Bytes::from_static(text.as_bytes()), None));
+fn answer(status: StatusCode, words: &'static str) -> Response<Body> {
+    text(status, Bytes::from_static(words.as_bytes()))
+}
+
+fn text(status: StatusCode, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::own(bytes, None));
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -10,10 +10,12 @@
 //! a saved card; `decline_` and a code is declined with that code. The nightly batch runs by the setting `settle`, or for
 //! one transaction by the sandbox's own `PUT .../settle`.
 //!
-//! Not simulated: GraphQL, the vault but for one-time nonces of its tokens, partial settlements, webhooks.
+//! Not simulated: GraphQL, the vault but for one-time nonces of its tokens, partial settlements. With the setting `notifies` it notifies of
+//! what is settled.
 
 mod body;
 mod cards;
+mod notifications;
 mod transactions;
 
 use std::collections::HashMap;
@@ -98,6 +100,8 @@ pub struct Braintree {
     /// Seconds before a transaction can be found.
     search_lag: i64,
     batch_due: bool,
+    /// Whether it notifies of what is settled.
+    notifies: bool,
     keys: HashMap<String, Key>,
     /// One-time nonces with the token behind each; none once it is used.
     nonces: HashMap<String, Option<String>>,
@@ -118,6 +122,7 @@ impl Default for Braintree {
             check_duplicates: true,
             search_lag: 1,
             batch_due: false,
+            notifies: false,
             keys: HashMap::new(),
             nonces: HashMap::new(),
             transactions: HashMap::new(),
@@ -264,6 +269,35 @@ impl Braintree {
         answer(StatusCode::CREATED, &xml)
     }
 
+    /// Executes a request.
+    fn executed(&mut self, now: i64, request: &Request) -> (Response<Bytes>, Turn) {
+        let mut turn = Turn::default();
+        self.pass(now, &mut turn);
+        let path = request.path.clone();
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').skip(2).collect();
+        let get = request.method == Method::GET;
+        match segments.as_slice() {
+            ["transactions", "advanced_search_ids"] => return (self.search(now, request, true), turn),
+            ["transactions", "advanced_search"] => return (self.search(now, request, false), turn),
+            ["transactions", id] if get => return (self.shown(id, StatusCode::OK), turn),
+            ["payment_methods", token, "nonces"] if !get => return (self.nonce(token), turn),
+            _ => {}
+        }
+        let result = self.route(now, request, &mut turn);
+        let answer = match &result {
+            Ok(id) => self.shown(id, Self::success(request)),
+            Err(invalid) => refusal(invalid),
+        };
+        if let Some((key, input)) = Self::key(request) {
+            let known = match result {
+                Ok(id) => Key::Made(now, input, id),
+                Err(_) => Key::Failed(now),
+            };
+            self.keys.insert(key, known);
+        }
+        (answer, turn)
+    }
+
     /// Searches, both steps.
     fn search(&self, now: i64, request: &Request, ids_only: bool) -> Response<Bytes> {
         let Some((root, Value::Object(criteria))) = body::read(request) else {
@@ -395,30 +429,9 @@ impl Simulator for Braintree {
     }
 
     fn execute(&mut self, now: i64, request: &Request) -> (Response<Bytes>, Turn) {
-        let mut turn = Turn::default();
-        self.pass(now, &mut turn);
-        let path = request.path.clone();
-        let segments: Vec<&str> = path.trim_start_matches('/').split('/').skip(2).collect();
-        let get = request.method == Method::GET;
-        match segments.as_slice() {
-            ["transactions", "advanced_search_ids"] => return (self.search(now, request, true), turn),
-            ["transactions", "advanced_search"] => return (self.search(now, request, false), turn),
-            ["transactions", id] if get => return (self.shown(id, StatusCode::OK), turn),
-            ["payment_methods", token, "nonces"] if !get => return (self.nonce(token), turn),
-            _ => {}
-        }
-        let result = self.route(now, request, &mut turn);
-        let answer = match &result {
-            Ok(id) => self.shown(id, Self::success(request)),
-            Err(invalid) => refusal(invalid),
-        };
-        if let Some((key, input)) = Self::key(request) {
-            let known = match result {
-                Ok(id) => Key::Made(now, input, id),
-                Err(_) => Key::Failed(now),
-            };
-            self.keys.insert(key, known);
-        }
+        let before = self.statuses();
+        let (answer, mut turn) = self.executed(now, request);
+        self.notify(now, &before, &mut turn);
         (answer, turn)
     }
 
@@ -454,10 +467,11 @@ impl Simulator for Braintree {
             "request_keys" => self.request_keys = flag()?,
             "check_duplicates" => self.check_duplicates = flag()?,
             "search_lag" => self.search_lag = value.parse().map_err(|_| "search_lag is in seconds".to_owned())?,
+            "notifies" => self.notifies = flag()?,
             "settle" => self.batch_due = true,
             _ => {
                 return Err(
-                    "merchant_id, public_key, private_key, request_keys, check_duplicates, search_lag or settle"
+                    "merchant_id, public_key, private_key, request_keys, check_duplicates, search_lag, notifies or settle"
                         .to_owned(),
                 );
             }

@@ -10,10 +10,12 @@
 //! header `PayPal-Mock-Response`. A vault id `DECLINE-<processor code>` is declined with that code. Buyers agree to
 //! wallet orders at once unless the setting `auto_approve` is off.
 //!
-//! It sends no webhooks: PayPal signs them with a certificate from its own domain, which no simulator has.
+//! With the setting `webhook_id` it sends webhooks, and says on `/v1/notifications/verify-webhook-signature` which are its
+//! own; they are signed by no certificate of PayPal's, which no simulator has.
 
 mod answers;
 mod cards;
+mod events;
 mod orders;
 mod payments;
 
@@ -91,6 +93,8 @@ pub struct Paypal {
     /// Orders whose capture or authorisation is running.
     busy: Vec<String>,
     orders: HashMap<String, Order>,
+    /// The id under which its webhooks go out; none goes out without.
+    webhook_id: Option<String>,
     counter: u64,
 }
 
@@ -108,6 +112,7 @@ impl Default for Paypal {
             keys: HashMap::new(),
             busy: Vec::new(),
             orders: HashMap::new(),
+            webhook_id: None,
             counter: 0,
         }
     }
@@ -219,6 +224,7 @@ impl Paypal {
             return Err(Failure::NOT_FOUND);
         }
         match segments.as_slice() {
+            ["v1", "notifications", "verify-webhook-signature"] if !get => Ok((self.vouch(&body), None)),
             ["v2", "checkout", "orders"] if !get => self.create(now, request, &body, turn),
             ["v2", "checkout", "orders", id] if get => self.show_order(now, request, id),
             ["v2", "checkout", "orders", id, verb @ ("capture" | "authorize")] if !get => {
@@ -278,6 +284,9 @@ impl Simulator for Paypal {
         let mut turn = self.expire(now);
         let result = self.route(now, request, &mut turn);
         self.abandon(request);
+        for effect in &turn.effects {
+            turn.webhooks.extend(self.webhook(now, request, effect));
+        }
         match result {
             Ok((answer, made)) => {
                 if let (Some(key), Some(made)) = (Self::key(request), made) {
@@ -316,6 +325,7 @@ impl Simulator for Paypal {
         match name {
             "client_id" => value.clone_into(&mut self.client_id),
             "client_secret" => value.clone_into(&mut self.client_secret),
+            "webhook_id" => self.webhook_id = Some(value.to_owned()).filter(|id| !id.is_empty()),
             "auto_approve" => self.auto_approve = flag()?,
             "unique_invoices" => self.unique_invoices = flag()?,
             "declines_inside" => self.declines_inside = flag()?,
@@ -323,7 +333,7 @@ impl Simulator for Paypal {
             "revoke_tokens" => self.tokens.clear(),
             _ => {
                 return Err(
-                    "client_id, client_secret, auto_approve, unique_invoices, declines_inside, token_limit or \
+                    "client_id, client_secret, webhook_id, auto_approve, unique_invoices, declines_inside, token_limit or \
                             revoke_tokens"
                         .to_owned(),
                 );

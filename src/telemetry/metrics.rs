@@ -66,6 +66,8 @@ pub struct Metrics {
     pub(super) obligations: Counters,
     pub(super) replays: Counters,
     pub(super) webhooks: Counters,
+    pub(super) notifications: Counters,
+    notifications_kept: Gauges,
 
     /// Connections to gateways: `state` is `idle` or `busy`.
     pub pool_connections: Gauges,
@@ -266,6 +268,18 @@ impl Metrics {
                 "Webhooks of gateways: brought to a payment, of no use, or why they were refused.",
                 &["gateway", "result"],
             )?,
+            notifications: counters(
+                &r,
+                "notifications_total",
+                "Webhooks to applications: what became of each delivery.",
+                &["route", "result"],
+            )?,
+            notifications_kept: gauges(
+                &r,
+                "notifications",
+                "Webhooks that applications have not taken: waiting for their next delivery, or given up (dead).",
+                &["route", "state"],
+            )?,
             pool_connections: gauges(
                 &r,
                 "pool_connections",
@@ -417,6 +431,11 @@ impl Metrics {
             gone.retire();
         }
         self.forget("route", route);
+    }
+
+    /// How many webhooks an application has not taken, by `state`.
+    pub fn notifications(&self, route: &str, state: &str, count: i64) {
+        self.notifications_kept.with(&[route, state]).set(count);
     }
 
     /// Takes away the series of a gateway that is gone.

@@ -80,6 +80,11 @@ const UPWARDS: &[(&str, &str, &str)] = &[
         "payment::core",
         "what the ledger says of a payment, in the core's words",
     ),
+    (
+        "admin",
+        "payment::announce::outbox",
+        "what applications have not taken is read there",
+    ),
     ("admin", "payment::timeline", "one payment's story, for whoever asks"),
     ("admin", "payment::engine", "a person's word goes to the engine"),
     ("admin", "gateway", "the dialects' names and what a gateway can do"),

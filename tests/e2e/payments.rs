@@ -13,6 +13,7 @@ mod faults;
 mod follow_ups;
 mod kill;
 mod misbehaviour;
+mod notifications;
 mod operators;
 mod own;
 mod planning;

@@ -408,7 +408,7 @@ fn endpoint(text: &str) -> Result<Endpoint, units::Wrong> {
     ))
 }
 
-fn plain(tls: bool, host: &str, port: u16, base_path: &str) -> Endpoint {
+pub(super) fn plain(tls: bool, host: &str, port: u16, base_path: &str) -> Endpoint {
     Endpoint {
         tls,
         host: host.to_owned(),

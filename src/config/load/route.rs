@@ -134,6 +134,11 @@ impl Reader<'_> {
         }
         self.gateways(index, route.dialect, &route.gateways, known);
         let failover = self.failover(index, route.failover, &route.gateways, known);
+        let notify = route.notify.and_then(|typed| {
+            let own = route.gateways.first().and_then(|name| known.gateways.get(name));
+            let fails_over = known.ledger && failover.mode != Mode::Off && route.gateways.len() > 1;
+            self.notify(&at("notify"), typed, (&route.name, route.dialect), own, fails_over)
+        });
         Route {
             name: route.name,
             listen,
@@ -145,6 +150,7 @@ impl Reader<'_> {
             tenant: route.tenant,
             lend_credentials: route.lend_credentials,
             failover,
+            notify,
             breaker: self.breaker(&at("breaker"), route.breaker),
             retry: Retry {
                 budget: self.unit(
@@ -322,6 +328,7 @@ impl Reader<'_> {
             gateways: vec![gateway.to_owned()],
             tenant: Some(OPERATOR.to_owned()),
             lend_credentials: false,
+            notify: None,
             failover: self.tuned(&at, raw::Failover::default(), defaults::MODE),
             breaker: self.breaker("accounts.collect", raw::Breaker::default()),
             retry: Retry {

@@ -420,3 +420,79 @@ fn what_would_be_unsafe_or_useless_is_refused() {
         assert!(found.iter().any(|problem| problem.contains(wanted)), "{to}: {found:#?}");
     }
 }
+
+#[test]
+fn where_webhooks_go_is_checked_for_what_the_dialect_needs() {
+    let with = |notify: &str, webhook: &str, ledger: bool| {
+        let ledger = if ledger {
+            "ledger: { sqlite: /tmp/ledger.db }\n"
+        } else {
+            ""
+        };
+        let text = format!(
+            "{ledger}gateways:
+  stripe: {{ dialect: stripe, endpoint: 'https://a', credentials: {{ secret_key: sk }} }}
+  adyen: {{ dialect: adyen, endpoint: 'https://b', capture: manual, credentials: {{ api_key: k, merchant_account: M }} }}
+  paypal: {{ dialect: paypal, endpoint: 'https://c', credentials: {{ client_id: i, client_secret: s }}{webhook} }}
+  braintree: {{ dialect: braintree, endpoint: 'https://d', credentials: {{ merchant_id: m, public_key: p, private_key: q }} }}
+routes:
+  - {{ name: r, listen: 127.0.0.1:8081, {notify} }}
+"
+        );
+        parse(Path::new("s.yaml"), &text)
+    };
+    let stripe = |notify: &str| format!("dialect: stripe, gateways: [stripe, adyen], notify: {{ {notify} }}");
+    let config = with(
+        &stripe("url: 'https://shop.example:8443/hooks?a=1', secret: whsec_1"),
+        "",
+        true,
+    )
+    .unwrap();
+    let notify = config.routes[0].notify.as_ref().unwrap();
+    assert_eq!(
+        (notify.to.endpoint.host.as_str(), notify.to.endpoint.port),
+        ("shop.example", 8443)
+    );
+    assert_eq!((notify.target.as_str(), notify.to.endpoint.tls), ("/hooks?a=1", true));
+    assert_eq!(notify.give_up, std::time::Duration::from_secs(3 * 86_400));
+    assert!(!format!("{config:?}").contains("whsec_1"));
+
+    let url = "url: 'http://127.0.0.1:3000/hooks'";
+    let adyen =
+        |secret: &str| format!("dialect: adyen, gateways: [adyen, stripe], notify: {{ {url}, secret: {secret} }}");
+    let paypal = format!("dialect: paypal, gateways: [paypal, stripe], notify: {{ {url}, secret: s }}");
+    let braintree =
+        |more: &str| format!("dialect: braintree, gateways: [braintree, stripe], notify: {{ {url}{more} }}");
+    let alone = format!("dialect: stripe, gateways: [stripe], notify: {{ {url}, secret: s }}");
+    for (notify, webhook, wanted) in [
+        (stripe(url), "", "needs a `secret`"),
+        (stripe("url: 127.0.0.1:3000, secret: s"), "", "is not an address"),
+        (
+            stripe("url: 'http://user@127.0.0.1/', secret: s"),
+            "",
+            "is not an address",
+        ),
+        (
+            stripe(&format!("{url}, secret: s, give_up: 8d")),
+            "",
+            "is out of bounds",
+        ),
+        (adyen("xyz"), "", "is not a key in hexadecimal"),
+        (paypal.clone(), "", "webhook.webhook_id"),
+        (
+            braintree(", secret: s"),
+            "",
+            "is not what braintree's applications verify with",
+        ),
+        (alone, "", "is of no use"),
+    ] {
+        let problems = with(&notify, webhook, true).unwrap_err();
+        assert!(
+            problems.iter().any(|problem| problem.message.contains(wanted)),
+            "{wanted}: {problems:#?}"
+        );
+    }
+    assert!(with(&paypal, ", webhook: { webhook_id: WH-1 }", true).is_ok());
+    assert!(with(&braintree(""), "", true).is_ok());
+    assert!(with(&adyen("00ff"), "", true).is_ok());
+}

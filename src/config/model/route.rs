@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dialect, Failover, Identity};
+use super::{Dialect, Failover, GatewayConfig, Identity, Secret};
 
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Route {
     pub lend_credentials: bool,
     /// Failover.
     pub failover: Failover,
+    /// Where the application takes webhooks.
+    pub notify: Option<Notify>,
     /// Circuit breaker.
     pub breaker: Breaker,
     /// Retries.
@@ -72,6 +74,21 @@ impl Listen {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
+}
+
+/// Where an application takes webhooks, and what those of Sentinel's own are signed with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notify {
+    /// The whole address, as it was typed.
+    pub url: String,
+    /// The same as something to connect to, under a name that no gateway has.
+    pub to: Arc<GatewayConfig>,
+    /// Path and query.
+    pub target: String,
+    /// What they are signed with; `None` where the account's own keys do that (Braintree).
+    pub secret: Option<Secret>,
+    /// How long one that is not taken is tried.
+    pub give_up: Duration,
 }
 
 /// Circuit breaker settings.

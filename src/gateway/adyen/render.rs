@@ -50,7 +50,7 @@ pub(super) fn answer(answer: &Answer, head: &Head, body: &[u8]) -> Reply {
 }
 
 /// The modification's own reference, the same whenever the same request is answered.
-fn modification_id(view: &View, what: &str) -> String {
+pub(super) fn modification_id(view: &View, what: &str) -> String {
     psp_reference(what, view.ids.payment.as_bytes())
 }
 
@@ -142,14 +142,14 @@ fn payment(view: &View, result: &str, decline: Option<&Decline>) -> Reply {
 }
 
 /// The application's code for the decline. Adyen's own for fraud says nothing of the card.
-fn decline_code(decline: &Decline) -> &'static str {
+pub(super) fn decline_code(decline: &Decline) -> &'static str {
     if decline.class == DeclineClass::Fraud {
         return "20";
     }
     declines::code_for(Dialect::Adyen, &decline.canonical, decline.class)
 }
 
-fn brand(brand: &str) -> Option<&'static str> {
+pub(super) fn brand(brand: &str) -> Option<&'static str> {
     Some(match brand {
         "visa" => "visa",
         "mastercard" => "mc",

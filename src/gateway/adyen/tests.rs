@@ -571,7 +571,8 @@ mod webhooks {
             secret: Some(secret),
             webhook_id: None,
             notification_url: None,
-            certificate: None,
+            account: None,
+            vouched: false,
         }
     }
 

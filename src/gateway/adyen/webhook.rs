@@ -44,7 +44,7 @@ pub(super) fn verify(keys: &WebhookKeys<'_>, body: &[u8]) -> Result<Vec<WebhookF
     items.into_iter().map(fact).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
     let pairs = text.as_bytes().chunks(2);
     if text.is_empty() || !text.len().is_multiple_of(2) {

@@ -53,6 +53,16 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
     observation
 }
 
+/// What a transaction in a notification proves.
+pub(super) fn transaction(leg: Leg, transaction: &Map<String, Value>) -> Observation {
+    let asked = Asked {
+        leg: if leg == Leg::Refund { leg } else { Leg::Lookup },
+        request: None,
+        reference: None,
+    };
+    asked.transaction(transaction)
+}
+
 fn is_xml(answer: &Incoming) -> bool {
     let value = answer.headers.get(http::header::CONTENT_TYPE);
     value

@@ -54,6 +54,11 @@ pub(super) fn answer(answer: &Answer, head: &Head) -> Reply {
     }
 }
 
+/// A refund as a transaction, inside of something else.
+pub(super) fn credit(view: &View, refund: &RefundView, xml: &mut Writer) {
+    Page::credit(view, refund).write(xml);
+}
+
 fn status_of(operation: Operation, view: &View) -> &'static str {
     match (view.status, operation) {
         // A void of what was taken gives it back; the application asked for a void.

@@ -1,6 +1,7 @@
 //! Braintree requests, against what its SDKs send; its answers stand in [`answers`].
 
 mod answers;
+mod notifications;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};

@@ -3,7 +3,7 @@
 use http::Method;
 use indexmap::IndexMap;
 
-use super::token;
+use super::{token, webhook};
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{
     Address, Buyer, CaptureMode, Card, Initiator, Instrument, NetworkToken, Operation, Pay, Refusal, Request, Target,
@@ -21,6 +21,7 @@ pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
     let (get, post) = (method == Method::GET, method == Method::POST);
     let (operation, object) = match segments.as_slice() {
         _ if post && path == token::PATH => (Operation::Token, None),
+        _ if post && path == webhook::PATH => (Operation::Verification, None),
         // With a source of payment it takes or holds money at once; that stands in the body.
         ["v2", "checkout", "orders"] if post => (Operation::Create, None),
         ["v2", "checkout", "orders", id] if get => (Operation::Retrieve, Some(id)),

@@ -99,9 +99,9 @@ fn put(object: &mut Value, name: &str, value: Option<Value>) {
     }
 }
 
-struct Page<'a> {
-    head: &'a Head,
-    asked: &'a Map<String, Value>,
+pub(super) struct Page<'a> {
+    pub(super) head: &'a Head,
+    pub(super) asked: &'a Map<String, Value>,
 }
 
 impl Page<'_> {
@@ -203,7 +203,7 @@ impl Page<'_> {
         Some(payments)
     }
 
-    fn authorization(&self, view: &View) -> Value {
+    pub(super) fn authorization(&self, view: &View) -> Value {
         let id = &view.ids.charge;
         let path = format!("/v2/payments/authorizations/{id}");
         let status = match view.status {
@@ -235,7 +235,7 @@ impl Page<'_> {
         object
     }
 
-    fn capture(&self, view: &View) -> Value {
+    pub(super) fn capture(&self, view: &View) -> Value {
         let own = match view.capture {
             CaptureMode::Automatic => Some(view.ids.charge.clone()),
             CaptureMode::Manual => view.ids.capture.clone(),
@@ -291,7 +291,7 @@ impl Page<'_> {
         object
     }
 
-    fn refund(&self, view: &View, refund: &RefundView) -> Value {
+    pub(super) fn refund(&self, view: &View, refund: &RefundView) -> Value {
         let status = match refund.status {
             RefundStatus::Pending => "PENDING",
             RefundStatus::Succeeded => "COMPLETED",

@@ -1,23 +1,24 @@
 //! PayPal's webhooks.
 //!
-//! The signature is RSA with SHA-256 over `transmission id|time|webhook id|crc32 of the raw body`, by a certificate that
-//! PayPal serves from its own domain. The address of that certificate comes with the delivery, so it is believed only
-//! when it is https at `paypal.com`, and the certificate only when its chain ends in a public root and it is issued to
-//! PayPal's signing host. Deliveries are repeated for three days; older ones are replays.
+//! PayPal signs with a certificate of its own, and says itself whether a signature holds: it is asked
+//! (`/v1/notifications/verify-webhook-signature`), over the account's own verified connection and with the account's own
+//! token. That is the way which PayPal documents first; the other one rests on a certificate from an address that comes
+//! with the delivery, and on guesses about whom it is issued to. What does not look like PayPal's is refused before anybody
+//! is asked, and the event goes into the question byte by byte as it came: the signature is over its bytes.
+//!
+//! Deliveries are repeated for three days; older ones are replays.
 
-use http::HeaderMap;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use serde_json::{Map, Value};
-use webpki::{EndEntityCert, KeyUsage};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::{Map, Value, json};
 
 use super::observe;
 use crate::gateway::outcome::{Observation, Outcome, Rejection};
 use crate::gateway::webhook::{WebhookError, WebhookFact, WebhookKeys};
-use crate::gateway::{Leg, json};
+use crate::gateway::{Account, Incoming, Leg, Outgoing, json};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+/// Where PayPal says whether a signature holds.
+pub(super) const PATH: &str = "/v1/notifications/verify-webhook-signature";
 
 /// PayPal repeats a delivery for three days; a day is left for clocks and queues.
 const MAX_AGE: i64 = 4 * 86_400;
@@ -25,55 +26,104 @@ const MAX_AGE: i64 = 4 * 86_400;
 /// How far ahead PayPal's clock may be.
 const MAX_AHEAD: i64 = 300;
 
-/// The names that PayPal's signing certificates are issued to, live and sandbox.
-const SIGNERS: [&str; 2] = [
-    "messageverificationcerts.paypal.com",
-    "messageverificationcerts.sandbox.paypal.com",
-];
+/// What a delivery is signed by.
+struct Signed<'a> {
+    id: &'a str,
+    time: &'a str,
+    signature: &'a str,
+    certificate: &'a str,
+    algorithm: &'a str,
+}
 
+impl<'a> Signed<'a> {
+    fn of(headers: &'a HeaderMap) -> Result<Self, WebhookError> {
+        let header = |name: &str| {
+            let mut values = headers.get_all(name).iter();
+            match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
+                (Some(value), None) if !value.is_empty() => Ok(value),
+                _ => Err(WebhookError::Unsigned),
+            }
+        };
+        Ok(Self {
+            id: header("paypal-transmission-id")?,
+            time: header("paypal-transmission-time")?,
+            signature: header("paypal-transmission-sig")?,
+            certificate: header("paypal-cert-url")?,
+            algorithm: header("paypal-auth-algo")?,
+        })
+    }
+}
+
+/// Reads a delivery that PayPal vouches for.
 pub(super) fn verify(
     keys: &WebhookKeys<'_>,
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
 ) -> Result<Vec<WebhookFact>, WebhookError> {
-    verify_with(keys, headers, body, now, webpki_roots::TLS_SERVER_ROOTS)
+    keys.webhook_id.ok_or(WebhookError::Unconfigured("webhook_id"))?;
+    let signed = Signed::of(headers)?;
+    if signed.algorithm != "SHA256withRSA" || !paypals(signed.certificate) {
+        return Err(WebhookError::Forged);
+    }
+    // What goes into the question has to be one JSON object and nothing behind it.
+    let event = json::object(body).ok_or(WebhookError::Unsigned)?;
+    let sent: jiff::Timestamp = signed.time.parse().map_err(|_| WebhookError::Unsigned)?;
+    if !timely(sent, now) {
+        return Err(WebhookError::Stale);
+    }
+    if !keys.vouched {
+        return Err(WebhookError::ToBeVouched);
+    }
+    fact(&event).map(|fact| vec![fact])
 }
 
-/// As [`verify`], with the roots as an argument.
-pub(super) fn verify_with(
+/// Whether a delivery that was sent then may still come now.
+pub(super) fn timely(sent: jiff::Timestamp, now: i64) -> bool {
+    (-MAX_AHEAD..=MAX_AGE).contains(&now.saturating_sub(sent.as_second()))
+}
+
+/// The question to PayPal.
+pub(super) fn question(
     keys: &WebhookKeys<'_>,
     headers: &HeaderMap,
     body: &[u8],
-    now: i64,
-    roots: &[TrustAnchor<'_>],
-) -> Result<Vec<WebhookFact>, WebhookError> {
-    let webhook_id = keys.webhook_id.ok_or(WebhookError::Unconfigured("webhook_id"))?;
-    let header = |name: &str| {
-        let mut values = headers.get_all(name).iter();
-        match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
-            (Some(value), None) => Ok(value),
-            _ => Err(WebhookError::Unsigned),
-        }
-    };
-    let (id, time) = (header("paypal-transmission-id")?, header("paypal-transmission-time")?);
-    let (signature, url) = (header("paypal-transmission-sig")?, header("paypal-cert-url")?);
-    if header("paypal-auth-algo")? != "SHA256withRSA" || !paypals(url) {
-        return Err(WebhookError::Forged);
+    account: &Account,
+) -> Option<Outgoing> {
+    let signed = Signed::of(headers).ok()?;
+    let asked = json!({
+        "transmission_id": signed.id, "transmission_time": signed.time, "cert_url": signed.certificate,
+        "auth_algo": signed.algorithm, "transmission_sig": signed.signature, "webhook_id": keys.webhook_id?,
+    })
+    .to_string();
+    let mut question = asked.strip_suffix('}')?.as_bytes().to_vec();
+    question.extend_from_slice(br#","webhook_event":"#);
+    question.extend_from_slice(body);
+    question.push(b'}');
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let token = account.token.as_ref()?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.value.as_str())).ok()?;
+    bearer.set_sensitive(true);
+    headers.insert(header::AUTHORIZATION, bearer);
+    Some(Outgoing {
+        method: Method::POST,
+        target: PATH.to_owned(),
+        headers,
+        body: Bytes::from(question),
+    })
+}
+
+/// PayPal's answer; `None` when it is none.
+pub(super) fn vouched(answer: &Incoming) -> Option<bool> {
+    if answer.status != StatusCode::OK {
+        return None;
     }
-    let Some(certificate) = keys.certificate else {
-        return Err(WebhookError::CertificateWanted { url: url.to_owned() });
-    };
-    let signature = STANDARD.decode(signature).map_err(|_| WebhookError::Forged)?;
-    let signed = format!("{id}|{time}|{webhook_id}|{}", crc32(body));
-    check(certificate, signed.as_bytes(), &signature, now, roots).ok_or(WebhookError::Forged)?;
-    let sent: jiff::Timestamp = time.parse().map_err(|_| WebhookError::Malformed("transmission time"))?;
-    let age = now.saturating_sub(sent.as_second());
-    if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
-        return Err(WebhookError::Stale);
+    match json::object(&answer.body)?.get("verification_status")?.as_str()? {
+        "SUCCESS" => Some(true),
+        "FAILURE" => Some(false),
+        _ => None,
     }
-    let event = json::object(body).ok_or(WebhookError::Malformed("body"))?;
-    fact(&event).map(|fact| vec![fact])
 }
 
 /// Whether the address is https at PayPal: without user, port or anything that could make another host of it.
@@ -86,44 +136,6 @@ fn paypals(url: &str) -> bool {
     };
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-';
     host.bytes().all(plain) && (host == "paypal.com" || host.ends_with(".paypal.com"))
-}
-
-/// The checksum of zlib and PNG, which PayPal writes in decimal.
-fn crc32(bytes: &[u8]) -> u32 {
-    let byte = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
-                (crc >> 1) ^ 0xEDB8_8320
-            } else {
-                crc >> 1
-            }
-        })
-    };
-    !bytes.iter().fold(!0, byte)
-}
-
-fn check(pem: &[u8], signed: &[u8], signature: &[u8], now: i64, roots: &[TrustAnchor<'_>]) -> Option<()> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
-    let (leaf, intermediates) = chain.split_first()?;
-    let leaf = EndEntityCert::try_from(leaf).ok()?;
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now).ok()?));
-    let algorithms = webpki::ALL_VERIFICATION_ALGS;
-    leaf.verify_for_usage(
-        algorithms,
-        roots,
-        intermediates,
-        time,
-        KeyUsage::server_auth(),
-        None,
-        None,
-    )
-    .ok()?;
-    let issued_to = |name: &&str| {
-        ServerName::try_from(*name).is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-    };
-    SIGNERS.iter().any(issued_to).then_some(())?;
-    leaf.verify_signature(webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256, signed, signature)
-        .ok()
 }
 
 fn fact(event: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {

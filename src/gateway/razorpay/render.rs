@@ -132,7 +132,7 @@ fn notes(notes: &indexmap::IndexMap<String, String>) -> Value {
     }
 }
 
-fn payment(view: &View) -> Value {
+pub(super) fn payment(view: &View) -> Value {
     let whole = view.refunded == view.amount && !view.refunded.is_zero();
     let status = match view.status {
         Status::Created | Status::ActionRequired | Status::Processing => "created",
@@ -215,7 +215,7 @@ fn declined(view: &View, decline: &Decline) -> Reply {
     error(StatusCode::BAD_REQUEST, &fault)
 }
 
-fn refund(view: &View, refund: &RefundView) -> Value {
+pub(super) fn refund(view: &View, refund: &RefundView) -> Value {
     let status = match refund.status {
         RefundStatus::Pending => "pending",
         RefundStatus::Succeeded => "processed",

@@ -562,7 +562,8 @@ fn a_webhook_is_believed_when_its_body_is_signed() {
             secret: Some(secret),
             webhook_id: None,
             notification_url: None,
-            certificate: None,
+            account: None,
+            vouched: false,
         };
         Razorpay.webhook(&keys, &headers, body.as_bytes(), 0)
     };

@@ -115,7 +115,7 @@ fn money(amount: Amount) -> Option<Value> {
     Some(json!({"amount": value, "currency": amount.currency.code()}))
 }
 
-fn time(at: i64) -> String {
+pub(super) fn time(at: i64) -> String {
     let at = jiff::Timestamp::from_second(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
@@ -151,7 +151,7 @@ fn declined(view: &View, decline: &Decline) -> Reply {
     reply(status, &json!({"errors": errors, "payment": payment}))
 }
 
-fn payment(view: &View, errors: Option<&Value>) -> Value {
+pub(super) fn payment(view: &View, errors: Option<&Value>) -> Value {
     let status = match view.status {
         Status::Created | Status::ActionRequired | Status::Processing => "PENDING",
         Status::Authorised => "APPROVED",
@@ -289,7 +289,7 @@ fn card(card: &CardView) -> Value {
     shown
 }
 
-fn refund(view: &View, refund: &RefundView) -> Value {
+pub(super) fn refund(view: &View, refund: &RefundView) -> Value {
     let status = match refund.status {
         RefundStatus::Pending => "PENDING",
         RefundStatus::Succeeded => "COMPLETED",

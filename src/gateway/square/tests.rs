@@ -600,7 +600,8 @@ fn a_webhook_is_believed_when_its_address_and_body_are_signed() {
             secret,
             webhook_id: None,
             notification_url: url,
-            certificate: None,
+            account: None,
+            vouched: false,
         };
         Square.webhook(&keys, &headers, body.as_bytes(), 0)
     };

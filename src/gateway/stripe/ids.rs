@@ -55,6 +55,11 @@ pub fn client_secret(intent: &str) -> String {
     format!("{intent}_secret_{}", digits("client_secret", &[intent.as_bytes()], 25))
 }
 
+/// The id of an event that Sentinel tells of: the `index`th of the same news.
+pub fn event(seed: &[u8; 16], index: usize) -> String {
+    format!("evt_3{}", digits("event", &[seed, &index.to_be_bytes()], 23))
+}
+
 /// A request id for an answer that no payment stands behind.
 pub fn request_id(parts: &[&[u8]]) -> String {
     format!("req_{}", digits("own_error", parts, 14))

@@ -20,8 +20,9 @@ use super::opening::Opening;
 use super::persist::trouble;
 use super::source::KeySource;
 use super::{Desk, Message, Route, canon, follow_up, planner};
-use crate::config::model::KeyPolicy;
+use crate::config::model::{KeyPolicy, Secret};
 use crate::gateway::canonical::{Instrument, Operation, Pay, Refusal, Request};
+use crate::gateway::webhook::WebhookKeys;
 use crate::gateway::{Credential, Head, OwnError, Recognised};
 use crate::ledger::LedgerError;
 use crate::telemetry::event::FailoverRefused;
@@ -118,6 +119,7 @@ impl Desk {
                 self.pay(route, asked, authorization.clone()).await
             }
             Operation::Token => self.mint_token(route, &asked),
+            Operation::Verification => self.verification(route, &asked),
             _ => follow_up::handle(self, route, asked).await,
         };
         match handled {
@@ -179,6 +181,28 @@ impl Desk {
         match minted {
             Some(reply) => Handled::Answered(Told::plain(reply, "token_minted")),
             None => forward,
+        }
+    }
+
+    /// An application asks whether a webhook is genuine: what Sentinel wrote, nobody else can answer for.
+    fn verification(&self, route: &Route, asked: &Asked) -> Handled {
+        let answered = route.own().zip(route.notify()).and_then(|(own, notify)| {
+            let webhook = &own.config.webhook;
+            let keys = WebhookKeys {
+                secret: notify.secret.as_ref().map(Secret::expose),
+                webhook_id: webhook.webhook_id.as_deref(),
+                notification_url: webhook.notification_url.as_deref(),
+                account: None,
+                vouched: false,
+            };
+            route.dialect().verification(&asked.body, &keys, self.engine.now())
+        });
+        match answered {
+            Some(reply) => Handled::Answered(Told::plain(reply, "verification")),
+            None => Handled::Forward {
+                unavailable: None,
+                authorization: None,
+            },
         }
     }
 

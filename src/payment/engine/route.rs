@@ -154,6 +154,16 @@ impl Route {
         &self.config.name
     }
 
+    /// Where the application takes webhooks.
+    pub fn notify(&self) -> Option<&model::Notify> {
+        self.config.notify.as_ref()
+    }
+
+    /// Its base URL as the application sees it, where it has a listener of its own.
+    pub fn base(&self) -> String {
+        self.config.listen.first().map(model::Listen::url).unwrap_or_default()
+    }
+
     /// Its failover settings.
     pub fn failover(&self) -> &Failover {
         &self.config.failover

@@ -288,6 +288,38 @@ impl WebhookReceived<'_> {
     }
 }
 
+/// A webhook went to an application, or was to go.
+#[derive(Debug)]
+pub struct NotificationSent<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// The route whose application it is.
+    pub route: &'a str,
+    /// The payment; empty when none is known.
+    pub payment: &'a str,
+    /// What it tells.
+    pub news: &'a str,
+    /// What became of it, of a closed set.
+    pub result: &'static str,
+    /// Why it failed, for people.
+    pub detail: &'a str,
+}
+
+impl NotificationSent<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics.notifications.with(&[self.route, self.result]).inc();
+        let (route, payment, news, result, detail) = (self.route, self.payment, self.news, self.result, self.detail);
+        match result {
+            "delivered" | "passed_on" | "held_back" => {
+                tracing::info!(route, payment, news, result, "notification");
+            }
+            "dead" => tracing::error!(route, payment, news, detail, "a notification was given up"),
+            failed => tracing::warn!(route, payment, news, result = failed, detail, "notification not taken"),
+        }
+    }
+}
+
 /// An obligation was made (`result` is `opened`) or ended.
 #[derive(Debug)]
 pub struct ObligationChanged<'a> {

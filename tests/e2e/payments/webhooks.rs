@@ -5,8 +5,9 @@ use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use serde_json::{Value, json};
 
-use crate::support::metrics::{matching, scrape};
-use crate::support::shop::{Setup, Shop, parsed};
+use crate::support::metrics::{matching, scrape, until};
+use crate::support::receiver::Receiver;
+use crate::support::shop::{BRAINTREE_TOKEN, Setup, Shop, parsed};
 use crate::support::wire::{Message, once};
 
 /// Posts a delivery to Sentinel, as a gateway would.
@@ -230,4 +231,214 @@ async fn what_is_forged_stale_or_out_of_order_changes_nothing() {
         "{}",
         shop.timeline(&payment)
     );
+}
+
+/// A shop whose every account verifies its webhooks.
+async fn verifying(receiver: &Receiver, setup: Setup) -> Shop {
+    Shop::with(Setup {
+        notify: Some(receiver.url()),
+        ..setup
+    })
+    .await
+}
+
+/// What a simulator sent, once more, with a change.
+async fn again(shop: &Shop, gateway: &str, change: impl Fn(&str, &str) -> String, body: &str) -> Message {
+    let sent = shop.gateway(gateway).webhooks();
+    let delivery = sent.last().expect("a webhook");
+    let body = if body.is_empty() { delivery.body.as_str() } else { body };
+    let mut bytes = format!(
+        "POST /{gateway} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in &delivery.headers {
+        bytes.push_str(&format!(
+            "{name}: {}\r\n",
+            change(name.as_str(), value.to_str().unwrap())
+        ));
+    }
+    once(shop.webhooks, format!("{bytes}\r\n{body}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn squares_and_paypals_webhooks_tell_what_their_lost_answers_did_not() {
+    for (gateway, gateways, path) in [
+        ("square", "stripe, square", "/v2/payments"),
+        ("paypal", "stripe, paypal", "/v2/checkout/orders"),
+    ] {
+        let receiver = Receiver::start().await;
+        let setup = Setup {
+            stripe: gateways,
+            ..Setup::default()
+        };
+        let shop = verifying(&receiver, setup).await;
+        shop.notifies(gateway);
+        shop.gateway("stripe")
+            .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+        let lost = Fault::CutAnswer {
+            byte: 0,
+            cut: Cut::Fin,
+            when: When::After,
+        };
+        match gateway {
+            // Nothing else tells: Square can be asked, and is deaf.
+            "square" => deaf(&shop, gateway, path),
+            // PayPal is asked whether the webhook is its own; of an order whose id was lost it cannot be asked.
+            _ => shop.gateway(gateway).fault(Rule::once(Match::path("POST", path), lost)),
+        }
+        let answer = shop.pay("key-1", "order-1").await;
+        assert_eq!(answer.status(), 200, "{gateway}: {}\n{}", answer.text(), {
+            shop.timeline(answer.header("sentinel-payment").unwrap_or_default())
+        });
+        assert_eq!(answer.header("sentinel-gateway"), Some(gateway));
+        let audit = shop.audit().await;
+        assert!(audit.clean(), "{gateway}: {audit:#?}");
+        assert_eq!(audit.live("order-1").len(), 1);
+        assert!(counted(&shop, gateway, "matched").await >= 1.0);
+        // What it proved is told on, in the application's own words.
+        assert_eq!(receiver.took(2).await.len(), 2);
+
+        let payment = answer.header("sentinel-payment").unwrap().to_owned();
+        let before = shop.timeline(&payment);
+        let as_it_was = |_: &str, value: &str| value.to_owned();
+        assert_eq!(again(&shop, gateway, as_it_was, "").await.status(), 200, "{gateway}");
+        let forged = |name: &str, value: &str| match name {
+            "x-square-hmacsha256-signature" | "paypal-transmission-sig" => "Zm9yZ2Vk".to_owned(),
+            _ => value.to_owned(),
+        };
+        assert_eq!(again(&shop, gateway, forged, "").await.status(), 400, "{gateway}");
+        let sent = shop.gateway(gateway).webhooks();
+        let other = sent.last().unwrap().body.replace("1999", "1").replace("19.99", "0.01");
+        assert_eq!(
+            again(&shop, gateway, as_it_was, &other).await.status(),
+            400,
+            "{gateway}"
+        );
+        assert!(counted(&shop, gateway, "forged").await >= 2.0, "{gateway}");
+        if gateway == "paypal" {
+            let old = |name: &str, value: &str| match name {
+                "paypal-transmission-time" => "2020-01-01T00:00:00Z".to_owned(),
+                _ => value.to_owned(),
+            };
+            assert_eq!(again(&shop, gateway, old, "").await.status(), 400);
+            assert_eq!(counted(&shop, gateway, "stale").await, 1.0);
+            // While PayPal cannot be asked, nothing is believed and nothing is refused for good.
+            shop.gateway("paypal")
+                .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+            assert_eq!(again(&shop, gateway, as_it_was, "").await.status(), 503);
+        }
+        assert_eq!(shop.timeline(&payment), before, "{gateway}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn razorpays_webhook_tells_of_the_order_whose_payment_is_in_doubt() {
+    let receiver = Receiver::start().await;
+    let setup = Setup {
+        failover: "order_guard: true",
+        ..Setup::default()
+    };
+    let shop = verifying(&receiver, setup).await;
+    shop.notifies("razorpay");
+    shop.gateway("razorpay").set("webhook_ms", "800").unwrap();
+    let order = json!({"amount": 50_000, "currency": "INR", "receipt": "r-1"});
+    let opened = shop.razorpay_send("POST", "/v1/orders", "", &order).await;
+    let order = parsed(&opened)["id"].as_str().unwrap().to_owned();
+    let path = "/v1/payments/create/recurring";
+    deaf(&shop, "razorpay", path);
+    let sale = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
+        "order_id": order, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000001", "recurring": true});
+    let answer = shop.razorpay_send("POST", path, "", &sale).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let payment = answer.header("sentinel-payment").unwrap().to_owned();
+    until(shop.admin, "Razorpay's webhook", |samples| {
+        let labels = ["gateway=\"razorpay\"", "result=\"matched\""];
+        matching(samples, "sentinel_webhooks_total", &labels) >= 1.0
+    })
+    .await;
+    let told = shop.razorpay_send("POST", path, "", &sale).await;
+    assert_eq!(
+        parsed(&told)["razorpay_order_id"],
+        order.as_str(),
+        "{}\n{}",
+        told.text(),
+        shop.timeline(&payment)
+    );
+    assert_eq!(told.header("sentinel-gateway"), Some("razorpay"));
+    // It is Razorpay's own, and so is the webhook that the application gets of it.
+    let heard = receiver.took(1).await;
+    let sent = shop.gateway("razorpay").webhooks();
+    for message in &heard {
+        assert!(sent.iter().any(|delivery| delivery.body.as_bytes() == message.body));
+    }
+    let before = shop.timeline(&payment);
+    let forged = |name: &str, value: &str| match name {
+        "x-razorpay-signature" => "00".repeat(32),
+        _ => value.to_owned(),
+    };
+    assert_eq!(again(&shop, "razorpay", forged, "").await.status(), 400);
+    assert_eq!(shop.timeline(&payment), before);
+    let audit = shop.audit().await;
+    assert!(audit.clean(), "{audit:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn braintrees_notification_of_the_settlement_ends_a_doubt() {
+    let receiver = Receiver::start().await;
+    let setup = Setup {
+        braintree_account: "",
+        failover: "order_guard: true",
+        ..Setup::default()
+    };
+    let shop = verifying(&receiver, setup).await;
+    shop.notifies("braintree");
+    let braintree = shop.gateway("braintree");
+    // A search finds nothing for as long as this test lasts.
+    braintree.set("search_lag", "10000").unwrap();
+    braintree.fault(Rule::once(
+        Match::path("POST", "/merchants/sandbox/transactions"),
+        Fault::CutAnswer {
+            byte: 0,
+            cut: Cut::Fin,
+            when: When::After,
+        },
+    ));
+    let sale = format!(
+        "<transaction><amount>19.99</amount><payment_method_token>{BRAINTREE_TOKEN}</payment_method_token>\
+         <merchant_account_id>sandbox_eur</merchant_account_id><order_id>order-1</order_id>\
+         <api_request_key>key-1</api_request_key>\
+         <options><submit_for_settlement type=\"boolean\">true</submit_for_settlement></options><type>sale</type></transaction>"
+    );
+    let answer = shop.braintree_send("POST", "transactions", &sale).await;
+    assert_eq!(answer.status(), 504, "{}", answer.text());
+    let payment = answer.header("sentinel-payment").unwrap().to_owned();
+    // The nightly batch, which runs with the next request.
+    braintree.set("settle", "true").unwrap();
+    let _ = shop.braintree_send("GET", "transactions/nothing", "").await;
+    until(shop.admin, "Braintree's notification", |samples| {
+        let labels = ["gateway=\"braintree\"", "result=\"matched\""];
+        matching(samples, "sentinel_webhooks_total", &labels) >= 1.0
+    })
+    .await;
+    let told = shop.braintree_send("POST", "transactions", &sale).await;
+    assert_eq!(told.status(), 201, "{}\n{}", told.text(), shop.timeline(&payment));
+    assert_eq!(receiver.took(1).await[0].body, braintree.webhooks()[0].body.as_bytes());
+    let before = shop.timeline(&payment);
+    let as_it_was = |_: &str, value: &str| value.to_owned();
+    let forged = braintree.webhooks()[0].body.replace("sandbox%7C", "sandbox%7C00");
+    assert_eq!(again(&shop, "braintree", as_it_was, &forged).await.status(), 400);
+    assert_eq!(again(&shop, "braintree", as_it_was, "").await.status(), 200);
+    assert_eq!(shop.timeline(&payment), before);
+    // Braintree asks whether it may notify an address.
+    let get = |query: &str| format!("GET /braintree?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let asked = once(shop.webhooks, get("bt_challenge=20f9f8ed05f77439fe955c977e4c8a53")).await;
+    assert_eq!(asked.status(), 200);
+    assert!(
+        asked.text().starts_with("sandbox|") && asked.text().len() == 48,
+        "{}",
+        asked.text()
+    );
+    assert_eq!(once(shop.webhooks, get("other=1")).await.status(), 405);
+    let audit = shop.audit().await;
+    assert!(audit.clean(), "{audit:#?}");
 }

@@ -24,6 +24,20 @@ pub const RAZORPAY_TOKEN: &str = "cust_1Aa00000000001/token_1Aa00000000001";
 /// All of them, as an application sends them beside a request.
 pub const INSTRUMENTS: &str = "stripe=pm_card_visa; adyen=shopper-1/8415698462516992; paypal=8kk845; braintree=tok_4111; square=CUST1/ccof:customer-card-id-ok; razorpay=cust_1Aa00000000001/token_1Aa00000000001";
 
+/// The address that Square was told to notify: what its signatures are over.
+pub const NOTIFICATION_URL: &str = "https://shop.example/square";
+/// The id of the webhook at PayPal.
+pub const WEBHOOK_ID: &str = "WH-SANDBOX";
+
+/// What webhooks of a dialect are signed with, by the simulator and by Sentinel.
+pub fn webhook_secret(dialect: &str) -> &'static str {
+    match dialect {
+        "stripe" => "whsec_sandbox",
+        "adyen" => "00ff",
+        _ => "hook-secret",
+    }
+}
+
 /// Its parts.
 pub struct Shop {
     /// The simulators.
@@ -77,6 +91,10 @@ pub struct Setup {
     pub gateway: &'static str,
     /// More top-level settings.
     pub process: &'static str,
+    /// Where every route's application takes webhooks; every account's own are then verified, too.
+    pub notify: Option<String>,
+    /// More settings of it.
+    pub give_up: &'static str,
 }
 
 impl Default for Setup {
@@ -95,6 +113,8 @@ impl Default for Setup {
             attempt: "1500ms",
             gateway: "",
             process: "",
+            notify: None,
+            give_up: "",
         }
     }
 }
@@ -145,10 +165,32 @@ impl Shop {
             if setup.failover.is_empty() { "" } else { ", " },
             setup.failover
         );
+        let notifying = setup.notify.is_some();
+        let notify = |dialect: &str| match (&setup.notify, dialect) {
+            (None, _) => String::new(),
+            (Some(url), "braintree") => format!("    notify: {{ url: '{url}' }}\n"),
+            (Some(url), _) => format!(
+                "    notify: {{ url: '{url}', secret: {}{} }}\n",
+                webhook_secret(dialect),
+                setup.give_up
+            ),
+        };
+        let webhook = |dialect: &str| match dialect {
+            _ if !notifying => String::new(),
+            "square" => format!(
+                ", webhook: {{ secret: {}, notification_url: '{NOTIFICATION_URL}' }}",
+                webhook_secret(dialect)
+            ),
+            "paypal" => format!(", webhook: {{ webhook_id: {WEBHOOK_ID} }}"),
+            _ => format!(", webhook: {{ secret: {} }}", webhook_secret(dialect)),
+        };
+        let (paypal_webhook, square_webhook, razorpay_webhook) =
+            (webhook("paypal"), webhook("square"), webhook("razorpay"));
         let route = |dialect: &str, listen: SocketAddr, gateways: &str| {
             format!(
-                "  - name: {dialect}\n    listen: {listen}\n    dialect: {dialect}\n    gateways: [{gateways}]\n    failover: {{ {failover} }}\n    breaker: {{ {} }}\n",
-                setup.breaker
+                "  - name: {dialect}\n    listen: {listen}\n    dialect: {dialect}\n    gateways: [{gateways}]\n    failover: {{ {failover} }}\n    breaker: {{ {} }}\n{}",
+                setup.breaker,
+                notify(dialect)
             )
         };
         let gateway = setup.gateway;
@@ -159,10 +201,10 @@ ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
 gateways:
   stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }}, webhook: {{ secret: [whsec_next, whsec_sandbox] }}{gateway} }}
   adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}, webhook: {{ secret: 00ff }}{gateway} }}
-  paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }}{gateway} }}
+  paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }}{paypal_webhook}{gateway} }}
   braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{}{gateway} }}
-  square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }}{gateway} }}
-  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }}{gateway} }}
+  square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }}{square_webhook}{gateway} }}
+  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }}{razorpay_webhook}{gateway} }}
 routes:
 {}{}{}{}{}{}",
             setup.process,
@@ -198,8 +240,16 @@ routes:
     /// Has a simulator post its webhooks to Sentinel.
     pub fn notifies(&self, name: &str) {
         let gateway = self.gateway(name);
-        if name == "adyen" {
-            gateway.set("webhook_secret", "00ff").expect("a setting");
+        match name {
+            "adyen" | "square" | "razorpay" => {
+                gateway.set("webhook_secret", webhook_secret(name)).expect("a setting");
+            }
+            "braintree" => gateway.set("notifies", "true").expect("a setting"),
+            "paypal" => gateway.set("webhook_id", WEBHOOK_ID).expect("a setting"),
+            _ => {}
+        }
+        if name == "square" {
+            gateway.set("notification_url", NOTIFICATION_URL).expect("a setting");
         }
         let url = format!("http://{}/{name}", self.webhooks);
         gateway.webhooks_to(Some(&url)).expect("a URL");

@@ -1,154 +1,189 @@
 use super::*;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256, RsaKeySize, SigningKey,
-};
-use rustls::pki_types::TrustAnchor;
 
 const NOW: i64 = 1_795_597_200;
-const URL: &str = "https://api.paypal.com/v1/notifications/certs/CERT-1";
+const TIME: &str = "2026-11-25T09:00:00Z";
 
-struct Signer {
-    root: TrustAnchor<'static>,
-    pem: String,
-    key: KeyPair,
-}
-
-fn signer(name: &str) -> Signer {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()])
-        .unwrap()
-        .signed_by(&key, &ca)
-        .unwrap();
-    let root = webpki::anchor_from_trusted_cert(ca.der()).unwrap().to_owned();
-    Signer {
-        root,
-        pem: leaf.pem(),
-        key,
-    }
-}
-
-fn headers(signer: &Signer, body: &[u8], time: &str) -> HeaderMap {
-    let crc = checksum(body);
-    let signature = signer.key.sign(format!("T-1|{time}|WH-1|{crc}").as_bytes()).unwrap();
+fn headers(time: &str, certificate: &str, algorithm: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        ("paypal-transmission-id", "T-1".to_owned()),
-        ("paypal-transmission-time", time.to_owned()),
-        ("paypal-transmission-sig", STANDARD.encode(signature)),
-        ("paypal-cert-url", URL.to_owned()),
-        ("paypal-auth-algo", "SHA256withRSA".to_owned()),
+        ("paypal-transmission-id", "T-1"),
+        ("paypal-transmission-time", time),
+        ("paypal-transmission-sig", "c2lnbmVk"),
+        ("paypal-cert-url", certificate),
+        ("paypal-auth-algo", algorithm),
     ] {
-        headers.insert(name, HeaderValue::from_str(&value).unwrap());
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
     }
     headers
 }
 
-/// Another way to the same checksum than the code under test: polynomial division bit by bit, mirrored.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut rest: u32 = !0;
-    for byte in bytes {
-        for bit in 0..8 {
-            let top = (rest >> 31) ^ u32::from(byte >> bit & 1);
-            rest = (rest << 1) ^ if top & 1 == 1 { 0x04C1_1DB7 } else { 0 };
-        }
-    }
-    (!rest).reverse_bits()
+fn good() -> HeaderMap {
+    let certificate = "https://api.paypal.com/v1/notifications/certs/CERT-1";
+    headers(TIME, certificate, "SHA256withRSA")
 }
 
+/// With spaces as PayPal may write it: what is asked has to be what came.
 fn event() -> Vec<u8> {
-    json!({"id": "WH-EVENT-1", "event_type": "PAYMENT.CAPTURE.COMPLETED", "create_time": "2026-11-25T09:00:00Z",
+    br#"{ "id": "WH-EVENT-1",  "event_type":"PAYMENT.CAPTURE.COMPLETED", "create_time": "2026-11-25T09:00:00Z",
         "resource": {"id": "3C679366HH908993F", "status": "COMPLETED", "custom_id": "snt-0001",
             "amount": {"currency_code": "USD", "value": "20.00"},
-            "supplementary_data": {"related_ids": {"order_id": "5O190127TN364715T"}}}})
-    .to_string()
-    .into_bytes()
+            "supplementary_data": {"related_ids": {"order_id": "5O190127TN364715T"}}}}"#
+        .to_vec()
 }
 
-fn verify(
-    signer: &Signer,
-    headers: &HeaderMap,
-    body: &[u8],
-    pem: Option<&str>,
-) -> Result<Vec<WebhookFact>, WebhookError> {
-    let keys = WebhookKeys {
-        secret: None,
-        webhook_id: Some("WH-1"),
+fn keys(webhook_id: Option<&'static str>, vouched: bool) -> WebhookKeys<'static> {
+    WebhookKeys {
+        secret: Some("shared"),
+        webhook_id,
         notification_url: None,
-        certificate: pem.map(str::as_bytes),
-    };
-    webhook::verify_with(&keys, headers, body, NOW, std::slice::from_ref(&signer.root))
+        account: None,
+        vouched,
+    }
 }
 
 #[test]
-fn a_signed_delivery_is_believed_and_nothing_else() {
-    let signer = signer("messageverificationcerts.paypal.com");
-    let (body, time) = (event(), "2026-11-25T09:00:00Z");
-    let good = headers(&signer, &body, time);
-    assert_eq!(
-        verify(&signer, &good, &body, None),
-        Err(WebhookError::CertificateWanted { url: URL.to_owned() })
-    );
-    let facts = verify(&signer, &good, &body, Some(&signer.pem)).unwrap();
+fn a_delivery_is_believed_once_paypal_vouches_for_it() {
+    let read =
+        |headers: &HeaderMap, body: &[u8], vouched| Paypal.webhook(&keys(Some("WH-1"), vouched), headers, body, NOW);
+    assert_eq!(read(&good(), &event(), false), Err(WebhookError::ToBeVouched));
+    let facts = read(&good(), &event(), true).unwrap();
     assert_eq!(facts[0].leg, Some(Leg::Charge));
     assert_eq!(facts[0].observation.outcome, Outcome::Succeeded);
     assert_eq!(facts[0].observation.payment_id.as_deref(), Some("5O190127TN364715T"));
     assert_eq!(facts[0].reference.as_deref(), Some("snt-0001"));
-    let mut changed = body.clone();
-    changed[10] ^= 1;
     assert_eq!(
-        verify(&signer, &good, &changed, Some(&signer.pem)),
-        Err(WebhookError::Forged)
+        Paypal.webhook(&keys(None, true), &good(), &event(), NOW),
+        Err(WebhookError::Unconfigured("webhook_id"))
     );
-    let late = headers(&signer, &body, "2026-11-20T09:00:00Z");
-    assert_eq!(
-        verify(&signer, &late, &body, Some(&signer.pem)),
-        Err(WebhookError::Stale)
-    );
+    // Nobody is asked about what does not look like PayPal's.
     for url in [
         "http://api.paypal.com/c",
         "https://paypal.com.evil.example/c",
         "https://evil.example/paypal.com",
         "https://evil.example@api.paypal.com/c",
         "https://evilpaypal.com/c",
+        "urn:sentinel:no-certificate",
     ] {
-        let mut elsewhere = good.clone();
-        elsewhere.insert("paypal-cert-url", HeaderValue::from_str(url).unwrap());
-        assert_eq!(
-            verify(&signer, &elsewhere, &body, Some(&signer.pem)),
-            Err(WebhookError::Forged),
-            "{url}"
-        );
+        let forged = headers(TIME, url, "SHA256withRSA");
+        assert_eq!(read(&forged, &event(), false), Err(WebhookError::Forged), "{url}");
     }
-    let mut unsigned = good;
+    let url = "https://api.paypal.com/c";
+    for algorithm in ["none", "SENTINEL-HMAC-SHA256"] {
+        let forged = headers(TIME, url, algorithm);
+        assert_eq!(read(&forged, &event(), false), Err(WebhookError::Forged));
+    }
+    for time in ["2026-11-20T09:00:00Z", "2026-11-25T10:00:00Z"] {
+        let late = headers(time, url, "SHA256withRSA");
+        assert_eq!(read(&late, &event(), false), Err(WebhookError::Stale), "{time}");
+    }
+    let mut unsigned = good();
     unsigned.remove("paypal-transmission-sig");
-    assert_eq!(
-        verify(&signer, &unsigned, &body, Some(&signer.pem)),
-        Err(WebhookError::Unsigned)
-    );
+    assert_eq!(read(&unsigned, &event(), false), Err(WebhookError::Unsigned));
+    let mut twice = good();
+    twice.append("paypal-transmission-id", HeaderValue::from_static("T-2"));
+    assert_eq!(read(&twice, &event(), false), Err(WebhookError::Unsigned));
+    // One object and nothing behind it: the question must not grow a member of its sender's making.
+    for body in [&b"[]"[..], br#"{},"webhook_id":"x""#, b"{}{}", b""] {
+        assert_eq!(read(&good(), body, false), Err(WebhookError::Unsigned));
+    }
 }
 
 #[test]
-fn a_certificate_of_somebody_else_is_not_paypals() {
-    let (body, time) = (event(), "2026-11-25T09:00:00Z");
-    let stranger = signer("evil.example");
-    let signed = headers(&stranger, &body, time);
+fn the_question_holds_the_event_byte_by_byte() {
+    let asked = Paypal
+        .vouching(&keys(Some("WH-1"), false), &good(), &event(), &account())
+        .unwrap();
+    assert_eq!(asked.target, "/v1/notifications/verify-webhook-signature");
+    assert_eq!(asked.headers["authorization"], "Bearer A21AAtoken");
+    assert!(asked.body.windows(event().len()).any(|part| part == event()));
+    let body: Value = serde_json::from_slice(&asked.body).unwrap();
+    assert_eq!(body["webhook_id"], "WH-1");
+    assert_eq!(body["transmission_sig"], "c2lnbmVk");
+    assert_eq!(body["webhook_event"]["id"], "WH-EVENT-1");
+    let said = |status, body: &'static str| {
+        Paypal.vouched(&Incoming {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        })
+    };
+    assert_eq!(said(StatusCode::OK, r#"{"verification_status":"SUCCESS"}"#), Some(true));
     assert_eq!(
-        verify(&stranger, &signed, &body, Some(&stranger.pem)),
+        said(StatusCode::OK, r#"{"verification_status":"FAILURE"}"#),
+        Some(false)
+    );
+    assert_eq!(said(StatusCode::OK, r#"{"verification_status":"success"}"#), None);
+    assert_eq!(
+        said(StatusCode::BAD_REQUEST, r#"{"verification_status":"SUCCESS"}"#),
+        None
+    );
+    assert_eq!(said(StatusCode::OK, "<html>"), None);
+}
+
+#[test]
+fn what_sentinel_writes_is_verified_by_sentinel_and_by_nobody_mistaken_for_paypals() {
+    let view = view(Status::Captured, CaptureMode::Automatic);
+    let webhook = crate::config::model::Webhook {
+        webhook_id: Some("WH-1".to_owned()),
+        ..crate::config::model::Webhook::default()
+    };
+    let account = account();
+    let told = Announcement {
+        news: super::super::super::announcement::News::Succeeded,
+        view: &view,
+        amount: view.amount,
+        seed: [7; 16],
+        account: &account,
+        webhook: &webhook,
+        secret: Some("shared"),
+        url: "http://127.0.0.1:3000/hooks",
+        base: "http://127.0.0.1:8082",
+        at: NOW - 60,
+        now: NOW,
+    };
+    let written = Paypal.announce(&told).remove(0);
+    let header = |name: &str| written.headers[name].to_str().unwrap().to_owned();
+    // A receiver of PayPal's refuses it, and PayPal is never asked about it.
+    assert_eq!(
+        Paypal.webhook(&keys(Some("WH-1"), true), &written.headers, &written.body, NOW),
         Err(WebhookError::Forged)
     );
-    let (ours, theirs) = (
-        signer("messageverificationcerts.paypal.com"),
-        signer("messageverificationcerts.paypal.com"),
-    );
-    let signed = headers(&theirs, &body, time);
-    assert_eq!(
-        verify(&ours, &signed, &body, Some(&theirs.pem)),
-        Err(WebhookError::Forged),
-        "another root"
+    let event: Value = serde_json::from_slice(&written.body).unwrap();
+    assert_eq!(event["event_type"], "PAYMENT.CAPTURE.COMPLETED");
+    let asked = |event: &Value, webhook_id: &str, algorithm: &str| {
+        json!({"webhook_event": event, "webhook_id": webhook_id, "auth_algo": algorithm,
+            "transmission_id": header("paypal-transmission-id"), "transmission_time": header("paypal-transmission-time"),
+            "transmission_sig": header("paypal-transmission-sig"), "cert_url": header("paypal-cert-url")})
+    };
+    let ask = |body: Value, now: i64| {
+        let reply = Paypal.verification(body.to_string().as_bytes(), &keys(Some("WH-1"), false), now)?;
+        serde_json::from_slice::<Value>(reply.body()).unwrap()["verification_status"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let algorithm = header("paypal-auth-algo");
+    assert_eq!(ask(asked(&event, "WH-1", &algorithm), NOW).as_deref(), Some("SUCCESS"));
+    let mut changed = event.clone();
+    changed["resource"]["amount"]["value"] = json!("1.00");
+    for (body, now) in [
+        (asked(&changed, "WH-1", &algorithm), NOW),
+        (asked(&event, "WH-2", &algorithm), NOW),
+        (asked(&event, "WH-1", &algorithm), NOW + 5 * 86_400),
+    ] {
+        assert_eq!(ask(body, now).as_deref(), Some("FAILURE"));
+    }
+    // The gateway's own: PayPal answers.
+    assert_eq!(ask(asked(&event, "WH-1", "SHA256withRSA"), NOW), None);
+    // The same news again have the same id, and the time of their delivery.
+    let again = Paypal
+        .announce(&Announcement {
+            now: NOW + 3600,
+            ..told
+        })
+        .remove(0);
+    assert_eq!(again.body, written.body);
+    assert_ne!(
+        again.headers["paypal-transmission-time"],
+        written.headers["paypal-transmission-time"]
     );
 }
