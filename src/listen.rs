@@ -21,6 +21,7 @@
 
 pub mod bind;
 pub mod guard;
+pub mod quiet;
 pub mod refusal;
 pub mod target;
 pub mod tls;

@@ -135,7 +135,8 @@ impl Proxy {
         let matched = runtime.table.find(info.listener(), host, path);
         let Some(matched) = matched else {
             if let (Some(gateway), Some(desk)) = (runtime.webhooks(info.listener(), path), &self.desk) {
-                return webhook::receive(desk, gateway.cloned(), request).await;
+                // Boxed, as is all that is rare and large below: every request would carry room for it.
+                return Box::pin(webhook::receive(desk, gateway.cloned(), request)).await;
             }
             HeadRejected {
                 metrics: &self.metrics,
@@ -195,7 +196,7 @@ impl Proxy {
             Some(place) => account.admitted(place),
             None => {
                 let began = Instant::now();
-                match route.protection.limit.enter(&deadline).await {
+                match Box::pin(route.protection.limit.enter(&deadline)).await {
                     Ok(place) => account.admitted(place),
                     Err(shed) => {
                         RequestShed {
@@ -215,7 +216,6 @@ impl Proxy {
         let request = match payment {
             // Boxed: it is handed on several times from here.
             None => Box::new(request.map(body::Request::Streaming)),
-            // Boxed: a payment is a long story, and every forwarded request would carry room for it.
             Some(payment) => match Box::pin(payment.handle(request, &mut account)).await {
                 Ok(payment::Handled::Answered(reply)) => return reply.map(|bytes| Body::own(bytes, Some(account))),
                 Ok(payment::Handled::Forward(request, why)) => {
@@ -309,7 +309,7 @@ impl Proxy {
                             Ok(pause) => {
                                 retries += 1;
                                 account.waited(pause);
-                                tokio::time::sleep(pause).await;
+                                Box::pin(tokio::time::sleep(pause)).await;
                                 next = Some(rebuild(template));
                                 continue;
                             }
@@ -343,7 +343,7 @@ impl Proxy {
                     Ok(pause) => {
                         retries += 1;
                         account.waited(pause);
-                        tokio::time::sleep(pause).await;
+                        Box::pin(tokio::time::sleep(pause)).await;
                         next = Some(request);
                         continue;
                     }

@@ -1,10 +1,10 @@
 //! Connections to gateways, and what they prove about a request that failed.
 //!
-//! Every worker has a [`Client`] with pools of its own: nothing here crosses threads. The transport counts the
-//! plaintext bytes handed to it, and the request's body says whether its end was handed over; from these two, never
-//! from an error's name, comes the answer to "may the gateway have the whole request?" ([`Evidence::sent`]). Nothing is
-//! ever sent again in here: whoever calls decides, on the evidence. Redirects are not followed, proxy variables of the
-//! environment are not read.
+//! Every worker has a [`Client`] with pools of its own: nothing here crosses threads. HTTP/1.1 is spoken by [`h1`],
+//! HTTP/2 by hyper. The transport counts the plaintext bytes handed to it, and whoever writes a request's last byte (over
+//! HTTP/2: whoever hands over its body's end) says so; from these two, never from an error's name, comes the answer to
+//! "may the gateway have the whole request?" ([`Evidence::sent`]). Nothing is ever sent again in here: whoever calls
+//! decides, on the evidence. Redirects are not followed, proxy variables of the environment are not read.
 
 mod acknowledged;
 mod alarm;
@@ -12,18 +12,19 @@ mod body;
 mod client;
 mod connect;
 pub mod exchange;
+mod forward;
 mod gate;
-mod hold;
+mod h1;
 mod names;
 mod nap;
 mod outgoing;
 mod pool;
-pub mod quiet;
 mod tls;
 mod transport;
 
 pub use body::{Body, BodyError};
-pub use client::{Client, Deadlines, Failed};
+pub use client::Client;
+pub use forward::{Deadlines, Failed};
 pub use names::{Resolve, System};
 pub use tls::warm_up;
 

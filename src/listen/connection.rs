@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use super::answer::Service;
 use super::guard::{Guard, Place};
 use super::io::Guarded;
+use super::quiet::Quiet;
 use super::refusal::{Refusal, Violation};
 use super::sweep::{Connection, Order, Stage};
 use super::{Event, RequestBody, Settings};
-use crate::upstream::quiet::Quiet;
 
 /// How a client announces HTTP/2 without negotiation (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

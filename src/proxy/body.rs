@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::runtime::RouteState;
 use crate::config::model::Dialect;
+use crate::listen::quiet;
 use crate::resilience::limit::Place;
 use crate::telemetry::event::{self, RequestFinished};
 use crate::telemetry::trace::TraceContext;
@@ -34,7 +35,7 @@ impl http_body::Body for Request {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
-            Self::Streaming(incoming) => upstream::quiet::take(incoming, cx),
+            Self::Streaming(incoming) => quiet::take(incoming, cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Empty => Poll::Ready(None),
         }

@@ -1,26 +1,43 @@
 //! The answer's body: streams, limits stalls, and gives the connection back when it was read to its end.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::h1::{Pump, Rest};
 use super::pool::Lease;
-use super::quiet;
 use super::transport::stalled;
 
 /// An answer's body. Dropped before its end, it closes its connection: what was not read cannot be skipped.
 #[derive(Debug)]
 pub struct Body<B> {
-    incoming: Incoming,
-    lease: Option<Lease<B>>,
+    source: Source<B>,
     idle: Duration,
     stall: Option<Pin<Box<Sleep>>>,
     waited: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Source<B> {
+    /// It had arrived with the head, and the connection is back already.
+    Whole(Option<Bytes>),
+    /// Over HTTP/1.1. Boxed: most answers come whole, and a body is moved about.
+    Own(Box<Own<B>>),
+    /// Over HTTP/2.
+    Stream(Incoming, Option<Lease<B>>),
+}
+
+#[derive(Debug)]
+struct Own<B> {
+    lease: Option<Lease<B>>,
+    rest: Rest,
+    /// The request, where it is still being sent.
+    pump: Option<Pump<B>>,
 }
 
 /// Why an answer broke off after its head.
@@ -35,16 +52,57 @@ pub enum BodyError {
 }
 
 impl<B> Body<B> {
-    pub(super) fn new(incoming: Incoming, lease: Lease<B>, idle: Duration, waited: Option<Duration>) -> Self {
-        let mut body = Self {
-            incoming,
-            lease: Some(lease),
+    fn new(source: Source<B>, idle: Duration, waited: Option<Duration>) -> Self {
+        Self {
+            source,
             idle,
             stall: None,
             waited,
+        }
+    }
+
+    /// Of an answer over HTTP/1.1.
+    pub(super) fn own(
+        mut lease: Lease<B>,
+        mut rest: Rest,
+        pump: Option<Pump<B>>,
+        idle: Duration,
+        waited: Duration,
+    ) -> Self {
+        let whole = match lease.http1() {
+            Some(connection) => rest.take_whole(connection),
+            None => None,
         };
-        body.settle();
-        body
+        let heard = lease.wire().and_then(|wire| wire.heard());
+        let source = match (rest.is_over(), pump, heard) {
+            // It came at once with its head: the connection has idled since then, at most.
+            (true, None, Some(heard)) => {
+                lease.give_back_at(heard);
+                Source::Whole(whole)
+            }
+            (true, pump, _) => {
+                finish(lease, pump);
+                Source::Whole(whole)
+            }
+            (false, pump, _) => Source::Own(Box::new(Own {
+                lease: Some(lease),
+                rest,
+                pump,
+            })),
+        };
+        Self::new(source, idle, Some(waited))
+    }
+
+    /// Of an answer over HTTP/2.
+    pub(super) fn stream(incoming: Incoming, lease: Lease<B>, idle: Duration) -> Self {
+        let lease = match incoming.is_end_stream() {
+            true => {
+                lease.give_back();
+                None
+            }
+            false => Some(lease),
+        };
+        Self::new(Source::Stream(incoming, lease), idle, None)
     }
 
     /// How long the gateway and the network were waited for up to the answer's head: for a connection, and from the
@@ -53,12 +111,36 @@ impl<B> Body<B> {
         self.waited
     }
 
-    fn settle(&mut self) {
-        if http_body::Body::is_end_stream(&self.incoming)
+    /// Lets go of the connection: what comes on it is not read any more.
+    fn give_up(&mut self) {
+        match &mut self.source {
+            Source::Whole(_) => {}
+            Source::Own(own) => (own.lease, own.pump) = (None, None),
+            Source::Stream(_, lease) => *lease = None,
+        }
+    }
+}
+
+/// The answer is over; the connection goes back when its request is, too.
+fn finish<B>(lease: Lease<B>, pump: Option<Pump<B>>) {
+    match pump {
+        None => lease.give_back(),
+        Some(pump) => pump.finish(lease),
+    }
+}
+
+impl<B> Own<B> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(connection) = self.lease.as_mut().and_then(Lease::http1) else {
+            return Poll::Ready(None);
+        };
+        let polled = ready!(self.rest.poll(connection, cx));
+        if self.rest.is_over()
             && let Some(lease) = self.lease.take()
         {
-            lease.give_back();
+            finish(lease, self.pump.take());
         }
+        Poll::Ready(polled.map_err(|_| BodyError::Connection).transpose())
     }
 }
 
@@ -68,35 +150,52 @@ impl<B> http_body::Body for Body<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match quiet::take(&mut this.incoming, cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.stall = None;
-                this.settle();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(_))) => {
-                this.lease = None;
-                Poll::Ready(Some(Err(BodyError::Connection)))
-            }
-            Poll::Ready(None) => {
-                if let Some(lease) = this.lease.take() {
+        let polled = match &mut this.source {
+            Source::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Own(own) => own.poll_frame(cx),
+            Source::Stream(incoming, lease) => {
+                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                let over = match &polled {
+                    Poll::Ready(Some(Ok(_))) => incoming.is_end_stream(),
+                    Poll::Ready(None) => true,
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+                };
+                if over && let Some(lease) = lease.take() {
                     lease.give_back();
                 }
-                Poll::Ready(None)
+                polled.map_err(|_| BodyError::Connection)
             }
+        };
+        match polled {
             Poll::Pending if stalled(&mut this.stall, this.idle, cx) => {
-                this.lease = None;
+                this.give_up();
                 Poll::Ready(Some(Err(BodyError::Stalled)))
             }
             Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Err(error))) => {
+                this.give_up();
+                Poll::Ready(Some(Err(error)))
+            }
+            ready => {
+                this.stall = None;
+                ready
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.incoming)
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Own(own) => own.lease.is_none(),
+            Source::Stream(incoming, _) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.incoming)
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Own(own) => own.rest.size_hint(),
+            Source::Stream(incoming, _) => incoming.size_hint(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One worker's client: its pools, and the one exchange that everything forwarded goes through.
+//! One worker's client: its pools, and how a request comes by a connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,45 +9,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Uri, header};
 use tokio::time::Instant;
 
+use super::Failure;
 use super::acknowledged::Kernel;
-use super::alarm::{Alarms, Elapsed};
-use super::body::Body;
+use super::alarm::Alarms;
 use super::connect::{ConnectError, connect};
 use super::names::{Names, Resolve, System};
 use super::nap::Naps;
-use super::outgoing::{BodyProgress, Outgoing, Tracked};
 use super::pool::{Lease, Place, Pool};
 use super::tls::Trust;
-use super::{Error, Evidence, Failure, Progress, Side};
 use crate::config::model::{Endpoint, GatewayConfig};
 use crate::resilience::Deadline;
 use crate::telemetry::Metrics;
 
 /// How often the reaper looks, at most and at least; in between, four times in the shortest idle limit of a gateway.
 const REAP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-
-/// How long each part of one exchange may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// From the end of the request to the head of the answer; zero for none.
-    pub response_header: Duration,
-    /// Between two pieces of a body, either way; zero for none.
-    pub body_idle: Duration,
-    /// The end of the whole request.
-    pub total: Deadline,
-}
-
-/// A failed exchange. The request comes back when it never left this process.
-#[derive(Debug)]
-pub struct Failed<B> {
-    /// What failed, and what is known.
-    pub error: Error,
-    /// The untouched request.
-    pub request: Option<Box<Request<B>>>,
-}
 
 /// One worker's connections to gateways. Cheap to clone; never leaves its thread.
 pub struct Client<B> {
@@ -150,164 +128,31 @@ where
         }
     }
 
-    /// Sends one request and gives back the answer with its body still streaming.
-    ///
-    /// The request's target is path and query; `Host` and the endpoint's base path are put in here. Hop-by-hop fields
-    /// were taken off by the caller.
-    ///
-    /// # Errors
-    /// [`Failed`], with evidence. Nothing was retried.
-    pub async fn forward(
-        &self,
-        gateway: &Arc<GatewayConfig>,
-        request: Box<Request<B>>,
-        deadlines: &Deadlines,
-    ) -> Result<(Response<Body<B>>, Evidence), Failed<B>> {
-        let started = Instant::now();
-        let (mut lease, pool) = match self.checkout(gateway, &deadlines.total, started).await {
-            Ok(checked_out) => checked_out,
-            Err(error) => {
-                let evidence = nothing_sent(started, error.note);
-                let error = Error {
-                    failure: error.failure,
-                    side: Side::Upstream,
-                    evidence,
-                };
-                return Err(Failed {
-                    error,
-                    request: Some(request),
-                });
-            }
-        };
-        let Some(wire) = lease.wire().map(Rc::clone) else {
-            let error = Error {
-                failure: Failure::Internal,
-                side: Side::Local,
-                evidence: nothing_sent(started, String::new()),
-            };
-            return Err(Failed {
-                error,
-                request: Some(request),
-            });
-        };
-        let (http2, reused) = (lease.http2(), lease.reused);
-        let (written, read) = (wire.written.get(), wire.read.get());
-        // What it took to have a new connection is the gateway's and the network's time.
-        let opening = match reused {
-            true => Duration::ZERO,
-            false => started.elapsed(),
-        };
-        wire.begin();
-        let progress = Rc::new(BodyProgress::default());
-        let (mut parts, body) = request.into_parts();
-        let target = parts.uri.clone();
-        prepare(&gateway.endpoint, &mut parts, &pool.authority, http2);
-        // Without this hyper takes a GET of unknown length for one without a body, and drops it.
-        let unframed = body.size_hint().exact().is_none() && !parts.headers.contains_key(header::CONTENT_LENGTH);
-        if unframed && !http2 && !body.is_end_stream() {
-            parts
-                .headers
-                .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let tracked = Outgoing::Streaming(Tracked::new(body, Rc::clone(&progress), deadlines.body_idle));
-        // On HTTP/2 others write on the same connection: what counts is whether hyper took the request, and how much of
-        // its body.
-        let evidence = |status: Option<u16>, kept: bool, refused_by_peer: bool, note: String| Evidence {
-            progress: match (kept || (!http2 && wire.written.get() == written), progress.ended.get()) {
-                (true, _) => Progress::Nothing,
-                (false, true) => Progress::Committed,
-                (false, false) => Progress::Partial,
-            },
-            bytes_sent: match http2 {
-                true => progress.bytes.get(),
-                false => wire.written.get() - written,
-            },
-            bytes_received: wire.read.get() - read,
-            reused,
-            http2,
-            refused_by_peer,
-            status,
-            note,
-            took: started.elapsed(),
-        };
-        let exchange = lease.send(Request::from_parts(parts, tracked));
-        let now = Instant::now();
-        let wait = deadlines.total.within(now, deadlines.response_header);
-        match self.inner.alarms.until(wait.map(|wait| now + wait), exchange).await {
-            Ok(Ok(response)) => {
-                let evidence = evidence(Some(response.status().as_u16()), false, false, String::new());
-                let waited = wire.waited().filter(|_| !http2).map(|waited| opening + waited);
-                let response = response.map(|incoming| Body::new(incoming, lease, deadlines.body_idle, waited));
-                Ok((response, evidence))
-            }
-            Ok(Err(mut refused)) => {
-                // hyper hands the request back exactly when it never began to write it. Over HTTP/1.1 the counter has the
-                // last word.
-                let request = refused
-                    .take_message()
-                    .filter(|_| http2 || wire.written.get() == written)
-                    .and_then(|request| {
-                        let (mut parts, body) = request.into_parts();
-                        parts.uri = target;
-                        Some(Box::new(Request::from_parts(parts, body.into_streaming()?)))
-                    });
-                let error = refused.error();
-                if takes_leave(error) {
-                    lease.shun();
-                }
-                let (failure, side) = match progress.broken.get() {
-                    true => (Failure::RequestBody, Side::Downstream),
-                    false => (Failure::Connection, Side::Upstream),
-                };
-                let evidence = evidence(None, request.is_some(), refused_by_peer(error), error.to_string());
-                Err(Failed {
-                    error: Error {
-                        failure,
-                        side,
-                        evidence,
-                    },
-                    request,
-                })
-            }
-            Err(Elapsed) => {
-                let over = deadlines.total.expired(Instant::now());
-                let failure = if over {
-                    Failure::Deadline
-                } else {
-                    Failure::HeaderTimeout
-                };
-                let evidence = evidence(None, false, false, "no answer in time".to_owned());
-                Err(Failed {
-                    error: Error {
-                        failure,
-                        side: Side::Upstream,
-                        evidence,
-                    },
-                    request: None,
-                })
-            }
-        }
-    }
-
     /// A kept connection that still lives, or a new one.
-    async fn checkout(
+    pub(super) async fn checkout(
         &self,
         gateway: &Arc<GatewayConfig>,
         total: &Deadline,
         now: Instant,
-    ) -> Result<(Lease<B>, Rc<Pool<B>>), ConnectError> {
+    ) -> Result<Lease<B>, ConnectError> {
         let pool = self.pool(gateway)?;
+        if let Some(lease) = pool.last_used(now) {
+            return Ok(lease);
+        }
+        // Boxed: what may be waited for is large, and rare; every request would carry room for it.
+        Box::pin(self.wait_for(&pool, total, now)).await
+    }
+
+    async fn wait_for(&self, pool: &Rc<Pool<B>>, total: &Deadline, now: Instant) -> Result<Lease<B>, ConnectError> {
         loop {
-            if let Some(lease) = pool.last_used(now).await {
-                return Ok((lease, pool));
+            if let Some(lease) = pool.last_used(now) {
+                return Ok(lease);
             }
             if let Some(lease) = pool.shared(now).await {
-                return Ok((lease, pool));
+                return Ok(lease);
             }
-            if let Some(place) = self.vacancy(&pool, total, now).await? {
-                // Boxed: a handshake's state is large, and rare; every request would carry room for it.
-                let lease = Box::pin(self.open(&pool, place, total, now)).await?;
-                return Ok((lease, pool));
+            if let Some(place) = self.vacancy(pool, total, now).await? {
+                return self.open(pool, place, total, now).await;
             }
         }
     }
@@ -477,13 +322,6 @@ fn patience<B>(pool: &Pool<B>, total: &Deadline, now: Instant) -> Duration {
     total.within(now, own).unwrap_or(own)
 }
 
-fn nothing_sent(started: Instant, note: String) -> Evidence {
-    Evidence {
-        took: started.elapsed(),
-        ..Evidence::nothing_sent(note)
-    }
-}
-
 /// Whether the peer said by protocol that it did not process the request (RFC 9113 8.7): REFUSED_STREAM, or a GOAWAY
 /// whose last stream is below ours. h2 gives the latter to exactly those streams; the others end with an I/O error.
 pub(super) fn refused_by_peer(error: &hyper::Error) -> bool {
@@ -527,29 +365,15 @@ fn authority(endpoint: &Endpoint) -> Result<HeaderValue, ConnectError> {
     HeaderValue::from_str(&text).map_err(|error| ConnectError::new(Failure::Dns, error))
 }
 
-/// The target with the endpoint's base path before it; `None` when there is nothing to change.
-fn with_base(endpoint: &Endpoint, uri: &Uri) -> Option<Uri> {
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    if endpoint.base_path.is_empty() && uri.authority().is_none() {
-        return None;
-    }
-    let target = format!("{}{target}", endpoint.base_path);
-    PathAndQuery::try_from(target).ok().map(Uri::from)
-}
-
-/// Puts the endpoint's own into a request: version, base path, and `Host` or `:authority`.
-pub(super) fn prepare(endpoint: &Endpoint, parts: &mut http::request::Parts, authority: &HeaderValue, http2: bool) {
-    if let Some(with_base) = with_base(endpoint, &parts.uri) {
-        parts.uri = with_base;
-    }
-    if !http2 {
-        parts.version = http::Version::HTTP_11;
-        parts.headers.insert(header::HOST, authority.clone());
-        return;
-    }
+/// Puts the endpoint's own into a request over HTTP/2: base path, scheme and `:authority`.
+pub(super) fn prepare(endpoint: &Endpoint, parts: &mut http::request::Parts, authority: &HeaderValue) {
     parts.version = http::Version::HTTP_2;
     parts.headers.remove(header::HOST);
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    if !endpoint.base_path.is_empty() {
+        let target = uri.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+        uri.path_and_query = PathAndQuery::try_from(format!("{}{target}", endpoint.base_path)).ok();
+    }
     uri.scheme = Some(if endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP });
     uri.authority = Authority::try_from(authority.as_bytes()).ok();
     if uri.path_and_query.is_none() {

@@ -17,6 +17,7 @@
 //! An answer that comes before 3 cannot be one to this request (safety.md 2.3 row 19), or refuses it unread: the request
 //! is then never completed.
 
+use std::fmt;
 use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -25,16 +26,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, response};
+use futures_util::future::{Either, TryFutureExt as _};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::alarm::Elapsed;
 use super::client::{prepare, refused_by_peer, takes_leave};
 use super::connect::ConnectError;
 use super::gate::{Gate, Guard};
-use super::hold::Pieces;
+use super::h1::{Fault, Framing, Head, Pieces, Rest, Target};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Pool};
 use super::transport::{Waiting, Wire};
@@ -120,8 +123,35 @@ pub struct Failed {
     pub marks: Marks,
 }
 
-type Refused<B> = hyper::client::conn::TrySendError<Request<Outgoing<B>>>;
-type Head<B> = Result<Response<Incoming>, Refused<B>>;
+/// An answer whose body is still to come.
+enum Begun {
+    Alone(Head),
+    Stream(Response<Incoming>),
+}
+
+impl Begun {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Alone(head) => head.status,
+            Self::Stream(response) => response.status(),
+        }
+    }
+}
+
+/// Why there is none.
+enum Refused<B> {
+    Alone(Fault),
+    Stream(Box<TrySendError<Request<Outgoing<B>>>>),
+}
+
+impl<B> fmt::Display for Refused<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone(fault) => fault.fmt(f),
+            Self::Stream(refused) => refused.error().fmt(f),
+        }
+    }
+}
 
 impl<B> Client<B>
 where
@@ -165,24 +195,34 @@ where
 
         // 1. Everything but the last byte.
         let (mut parts, body) = request.into_parts();
-        prepare(&gateway.endpoint, &mut parts, &pool.authority, http2);
         let length = body.len() as u64;
         frame(&mut parts, length, http2);
         let gate_of_byte = Gate::new();
         // Given up at any moment before the release, the commit byte is never written.
         let guard = Guard(Rc::clone(&gate_of_byte));
-        let outgoing = match http2 {
-            true => Outgoing::held(body, Rc::clone(&gate_of_byte)),
-            false => {
-                let pieces = if proven { Pieces::One } else { Pieces::Two };
-                wire.hold(length, pieces, Rc::clone(&gate_of_byte));
-                Outgoing::whole(body)
-            }
-        };
-        let head_only = parts.method == Method::HEAD;
         let alarms = self.alarms();
         let result = {
-            let mut answer = pin!(lease.send(Request::from_parts(parts, outgoing)));
+            let byte = Rc::clone(&gate_of_byte);
+            let answer = match lease.http1() {
+                Some(connection) => {
+                    let target = Target {
+                        base: &gateway.endpoint.base_path,
+                        authority: &pool.authority,
+                    };
+                    let pieces = if proven { Pieces::One } else { Pieces::Two };
+                    match connection.begin_held(&target, &parts, &body, pieces, byte) {
+                        Ok(held) => Either::Left(held.map_ok(Begun::Alone).map_err(Refused::Alone)),
+                        Err(fault) => return Err(run.failed(Failure::Internal, fault)),
+                    }
+                }
+                None => {
+                    prepare(&gateway.endpoint, &mut parts, &pool.authority);
+                    let sent = lease.send(Request::from_parts(parts, Outgoing::held(body, byte)));
+                    let refused = |refused| Refused::Stream(Box::new(refused));
+                    Either::Right(sent.map_ok(Begun::Stream).map_err(refused))
+                }
+            };
+            let mut answer = pin!(answer);
             let held = unless_answered(answer.as_mut(), |cx| gate_of_byte.poll_arrived(cx));
             match alarms.until(limits.total.at(), held).await {
                 Ok(Ok(())) => run.marks.held = Some(run.started.elapsed()),
@@ -227,14 +267,16 @@ where
             alarms.until(until.at(), answer).await
         };
         drop(guard);
-        let response = match result {
-            Ok(Ok(response)) => response,
+        let begun = match result {
+            Ok(Ok(begun)) => begun,
             Ok(Err(refused)) => {
-                if takes_leave(refused.error()) {
-                    lease.shun();
+                if let Refused::Stream(refused) = &refused {
+                    if takes_leave(refused.error()) {
+                        lease.shun();
+                    }
+                    run.refused_by_peer = refused_by_peer(refused.error());
                 }
-                run.refused_by_peer = refused_by_peer(refused.error());
-                return Err(run.failed(Failure::Connection, refused.error()));
+                return Err(run.failed(Failure::Connection, refused));
             }
             Err(Elapsed) if limits.total.expired(Instant::now()) => {
                 return Err(run.failed(Failure::Deadline, "no answer within the deadline"));
@@ -243,19 +285,25 @@ where
         };
         run.marks.head = Some(run.started.elapsed());
         failpoint::pass("wire.head");
-        let (head, incoming) = response.into_parts();
-        run.status = Some(head.status.as_u16());
-        let body = match alarms.until(limits.total.at(), collect(incoming, limits.answer)).await {
-            Ok(Ok(body)) => body,
+        run.status = Some(begun.status().as_u16());
+        let collected = match begun {
+            Begun::Alone(head) if head.framing == Framing::Close => {
+                let note = "the answer ends with its connection: it could be cut off";
+                return Err(run.failed(Failure::Connection, note));
+            }
+            Begun::Alone(head) => Either::Left(receive(&mut lease, head, limits.answer)),
+            Begun::Stream(response) => Either::Right(async {
+                let (head, incoming) = response.into_parts();
+                Ok((head, collect(incoming, limits.answer).await?))
+            }),
+        };
+        let (head, body) = match alarms.until(limits.total.at(), collected).await {
+            Ok(Ok(answer)) => answer,
             Ok(Err((failure, note))) => return Err(run.failed(failure, note)),
             Err(Elapsed) => {
                 return Err(run.failed(Failure::BodyTimeout, "the answer was not complete within the deadline"));
             }
         };
-        if !http2 && !framed(&head, head_only) {
-            let note = "the answer ended with its connection: it may have been cut off";
-            return Err(run.failed(Failure::Connection, note));
-        }
         run.marks.complete = Some(run.started.elapsed());
         failpoint::pass("wire.complete");
         lease.give_back();
@@ -283,7 +331,7 @@ where
             true => old && rested < SHORT_IDLE,
         };
         loop {
-            if let Some(lease) = pool.fitting(now, fits).await {
+            if let Some(lease) = pool.fitting(now, fits) {
                 self.restock(&pool);
                 return Ok((lease, pool));
             }
@@ -317,7 +365,7 @@ where
             // hyper's task, or a peer on this machine, gets its turn.
             tokio::task::yield_now().await;
         }
-        // A connection that the kernel does not know is dead: hyper will say so, or the bound will.
+        // A connection that the kernel does not know is dead: whoever reads it will say so, or the bound will.
         while wire.written.get() < least || !matches!(kernel.unacknowledged(local, peer), Ok(0)) {
             self.naps().nap(pause).await;
             pause = pause * 3 / 2;
@@ -399,13 +447,13 @@ impl Run {
     }
 
     /// The exchange ended before the commit byte was released.
-    fn early<B>(&mut self, end: Head<B>) -> Box<Failed> {
+    fn early<B>(&mut self, end: Result<Begun, Refused<B>>) -> Box<Failed> {
         match end {
-            Ok(response) => {
-                self.status = Some(response.status().as_u16());
+            Ok(begun) => {
+                self.status = Some(begun.status().as_u16());
                 self.failed(Failure::EarlyAnswer, "answered before the commit byte")
             }
-            Err(refused) => self.failed(Failure::Connection, refused.error()),
+            Err(refused) => self.failed(Failure::Connection, refused),
         }
     }
 }
@@ -422,31 +470,67 @@ fn frame(parts: &mut http::request::Parts, length: u64, http2: bool) {
     }
 }
 
-/// Whether the end of this answer's body was told by its framing (RFC 9112 section 6.3), not by the end of its
-/// connection.
-fn framed(head: &response::Parts, head_only: bool) -> bool {
-    head_only
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || head.headers.contains_key(header::CONTENT_LENGTH)
-        || head.headers.contains_key(header::TRANSFER_ENCODING)
+/// The whole of an answer over HTTP/1.1 whose head was read.
+async fn receive<B>(
+    lease: &mut Lease<B>,
+    head: Head,
+    limit: usize,
+) -> Result<(response::Parts, Bytes), (Failure, String)> {
+    let Some(connection) = lease.http1() else {
+        return Err((Failure::Internal, String::new()));
+    };
+    let broken = |fault: Fault| (Failure::Connection, fault.to_string());
+    let mut rest = Rest::new(head.framing);
+    let response = connection.answer(head, HeaderMap::new()).map_err(broken)?;
+    let mut whole = Whole::new(limit, rest.size_hint().lower())?;
+    while let Some(frame) = std::future::poll_fn(|cx| rest.poll(connection, cx))
+        .await
+        .map_err(broken)?
+    {
+        whole.push(frame.data_ref())?;
+    }
+    Ok((response.into_parts().0, whole.bytes.freeze()))
 }
 
+/// The whole of an answer's body over HTTP/2.
 async fn collect(mut incoming: Incoming, limit: usize) -> Result<Bytes, (Failure, String)> {
-    let too_large = || (Failure::TooLarge, format!("the answer has more than {limit} bytes"));
-    if incoming.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let mut whole = BytesMut::new();
+    let mut whole = Whole::new(limit, incoming.size_hint().lower())?;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
         let frame = frame.map_err(|error| (Failure::Connection, error.to_string()))?;
-        if let Some(data) = frame.data_ref() {
-            if whole.len() + data.len() > limit {
-                return Err(too_large());
-            }
-            whole.extend_from_slice(data);
+        whole.push(frame.data_ref())?;
+    }
+    Ok(whole.bytes.freeze())
+}
+
+/// A body that is gathered, up to a limit.
+struct Whole {
+    bytes: BytesMut,
+    limit: usize,
+}
+
+impl Whole {
+    fn new(limit: usize, expected: u64) -> Result<Self, (Failure, String)> {
+        let bytes = BytesMut::new();
+        let whole = Self { bytes, limit };
+        match expected > limit as u64 {
+            true => Err(whole.too_large()),
+            false => Ok(whole),
         }
     }
-    Ok(whole.freeze())
+
+    fn push(&mut self, data: Option<&Bytes>) -> Result<(), (Failure, String)> {
+        let data = data.map_or(&[][..], |data| data);
+        if self.bytes.len() + data.len() > self.limit {
+            return Err(self.too_large());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn too_large(&self) -> (Failure, String) {
+        let note = format!("the answer has more than {} bytes", self.limit);
+        (Failure::TooLarge, note)
+    }
 }
 
 /// A step, unless the answer (or the connection's end) comes first.
@@ -469,8 +553,8 @@ async fn settle<T, F>(mut answer: Pin<&mut F>, wire: &Wire, http2: bool) -> Opti
 where
     F: Future<Output = T>,
 {
-    // What lies unread may be TLS's own (session tickets), or another stream's: hyper's task reads it when it gets its
-    // turn.
+    // What lies unread may be TLS's own (session tickets), or another stream's, which hyper's task reads when it gets its
+    // turn; and what the runtime has not been told of yet is read after it had its own.
     for _ in 0..8 {
         let early = std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
         match (early, wire.waiting()) {

@@ -1,4 +1,4 @@
-//! What hyper writes for us: an application's body as it streams, or a payment's body, whole.
+//! What hyper writes for us over HTTP/2: an application's body as it streams, or a payment's body, whole.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -18,9 +18,7 @@ use super::transport::stalled;
 pub(super) enum Outgoing<B> {
     /// The application's, as it comes.
     Streaming(Tracked<B>),
-    /// A payment's over HTTP/1.1. Its last byte is held where it is written.
-    Whole(Option<Bytes>),
-    /// A payment's over HTTP/2. Its last byte is held here, and with it END_STREAM: the frame carries both.
+    /// A payment's. Its last byte is held here, and with it END_STREAM: the frame carries both.
     Held(Held),
 }
 
@@ -34,11 +32,6 @@ pub(super) struct Held {
 }
 
 impl<B> Outgoing<B> {
-    /// A payment's body.
-    pub(super) fn whole(body: Bytes) -> Self {
-        Self::Whole(Some(body).filter(|body| !body.is_empty()))
-    }
-
     /// A payment's body, held at this gate.
     pub(super) fn held(mut body: Bytes, gate: Rc<Gate>) -> Self {
         let last = body.split_off(body.len().saturating_sub(1));
@@ -54,7 +47,7 @@ impl<B> Outgoing<B> {
     pub(super) fn into_streaming(self) -> Option<B> {
         match self {
             Self::Streaming(body) => Some(body.inner),
-            Self::Whole(_) | Self::Held(_) => None,
+            Self::Held(_) => None,
         }
     }
 }
@@ -66,7 +59,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Self::Streaming(body) => Pin::new(body).poll_frame(cx),
-            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Held(body) => body.poll_frame(cx),
         }
     }
@@ -74,7 +66,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Streaming(body) => body.is_end_stream(),
-            Self::Whole(body) => body.is_none(),
             Self::Held(body) => body.ended,
         }
     }
@@ -82,7 +73,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Outgoing<B> {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Streaming(body) => body.size_hint(),
-            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Self::Held(body) => SizeHint::with_exact((body.before.len() + body.last.len()) as u64),
         }
     }

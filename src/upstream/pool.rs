@@ -6,29 +6,26 @@
 //! for one to come back, as long as connecting may take.
 //!
 //! Invariant: a connection that is in use is in none of the lists (HTTP/1.1), or is counted by its streams (HTTP/2). A
-//! [`Lease`] that is dropped without being given back ends its HTTP/1.1 connection at once, whatever hyper still had to
-//! write; on HTTP/2 hyper resets the stream.
+//! [`Lease`] that is dropped without being given back ends its HTTP/1.1 connection at once, whatever was still to be
+//! written; on HTTP/2 hyper resets the stream.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Failure;
 use super::connect::{ConnectError, Opened};
+use super::h1::Connection;
 use super::outgoing::Outgoing;
-use super::quiet::Quiet;
 use super::tls::Trust;
 use super::transport::{Transport, Waiting, Wire};
 use crate::config::model::{GatewayConfig, Protocol};
@@ -37,9 +34,6 @@ use crate::telemetry::UpstreamMetrics;
 /// After this long without traffic a kept connection is looked at in the kernel, before a request is put on it. Under
 /// load connections are younger than this, and the look costs nothing.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
-
-/// The largest answer head over HTTP/1.1, in bytes.
-const MAX_HEAD: usize = 128 * 1024;
 
 /// The largest answer head over HTTP/2, in bytes: twice hyper's default, as gateways set many fields.
 const MAX_HEADER_LIST: u32 = 32 * 1024;
@@ -66,7 +60,7 @@ pub(super) struct Pool<B> {
         clippy::vec_box,
         reason = "a lease takes the box along, so that the connection itself is never moved"
     )]
-    idle: RefCell<Vec<Box<Conn<B>>>>,
+    idle: RefCell<Vec<Box<Conn>>>,
     shared: RefCell<Vec<Rc<Shared<B>>>>,
     places: Rc<Places>,
     /// Whether the last connection spoke HTTP/2: then several requests wait for one connection instead of making many.
@@ -106,10 +100,9 @@ impl Drop for Place {
 }
 
 /// An HTTP/1.1 connection.
-pub(super) struct Conn<B> {
-    pub(super) sender: http1::SendRequest<Outgoing<B>>,
-    pub(super) wire: Rc<Wire>,
-    task: AbortHandle,
+#[derive(Debug)]
+pub(super) struct Conn {
+    http: Connection,
     /// When it is retired: maximum age with jitter, so that a fleet's connections do not all end at once.
     retire: Instant,
     /// Since when it has idled; for one that was never used, since when it has been open.
@@ -117,6 +110,14 @@ pub(super) struct Conn<B> {
     /// Whether it has carried a request.
     pub(super) used: bool,
     _place: Place,
+}
+
+impl Conn {
+    /// Whether it lives, as far as the runtime was told: the kernel is asked only where something was.
+    fn lives(&self) -> bool {
+        let wire = self.http.wire();
+        !wire.stirred() || wire.probe()
+    }
 }
 
 /// An HTTP/2 connection.
@@ -135,7 +136,7 @@ pub(super) struct Shared<B> {
 /// What a request goes out on.
 pub(super) enum Channel<B> {
     /// Boxed: a lease is moved about with the request and the answer.
-    Own(Box<Conn<B>>),
+    Own(Box<Conn>),
     Stream(Rc<Shared<B>>),
 }
 
@@ -178,15 +179,28 @@ impl<B> Drop for Warming<B> {
 }
 
 impl<B> Lease<B> {
+    /// Whose connection it is.
+    pub(super) fn pool(&self) -> &Rc<Pool<B>> {
+        &self.pool
+    }
+
     pub(super) fn wire(&self) -> Option<&Rc<Wire>> {
         match self.channel.as_ref()? {
-            Channel::Own(conn) => Some(&conn.wire),
+            Channel::Own(conn) => Some(conn.http.wire()),
             Channel::Stream(shared) => Some(&shared.wire),
         }
     }
 
     pub(super) fn http2(&self) -> bool {
         matches!(self.channel, Some(Channel::Stream(_)))
+    }
+
+    /// The connection, where it is this request's alone.
+    pub(super) fn http1(&mut self) -> Option<&mut Connection> {
+        match self.channel.as_mut()? {
+            Channel::Own(conn) => Some(&mut conn.http),
+            Channel::Stream(_) => None,
+        }
     }
 
     /// Nobody else is to get on this HTTP/2 connection; who is on it stays.
@@ -197,12 +211,17 @@ impl<B> Lease<B> {
     }
 
     /// The channel goes back: the exchange on it is complete.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn give_back(self) {
+        self.give_back_at(Instant::now());
+    }
+
+    /// The same, where the clock was read a moment ago.
+    pub(super) fn give_back_at(mut self, now: Instant) {
         let Some(channel) = self.channel.take() else { return };
         self.pool.ended();
         match channel {
-            Channel::Own(conn) => self.pool.keep(conn),
-            Channel::Stream(shared) => self.pool.leave(&shared),
+            Channel::Own(conn) => self.pool.keep(conn, now),
+            Channel::Stream(shared) => self.pool.leave(&shared, now),
         }
         self.pool.report();
     }
@@ -213,8 +232,8 @@ impl<B> Drop for Lease<B> {
         let Some(channel) = self.channel.take() else { return };
         self.pool.ended();
         match channel {
-            Channel::Own(conn) => conn.task.abort(),
-            Channel::Stream(shared) => self.pool.leave(&shared),
+            Channel::Own(conn) => drop(conn),
+            Channel::Stream(shared) => self.pool.leave(&shared, Instant::now()),
         }
         self.pool.report();
     }
@@ -224,19 +243,22 @@ impl<B> Lease<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
 {
-    /// Sends one request: the answer's head, or why there is none. Given to hyper at once, and not when first polled: a
-    /// request is large, and would be moved once more.
+    /// Sends one request over HTTP/2: the answer's head, or why there is none. Given to hyper at once, and not when first
+    /// polled: a request is large, and would be moved once more.
     pub(super) fn send(
         &mut self,
         request: Request<Outgoing<B>>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B> {
-        match self.channel.as_mut() {
-            Some(Channel::Own(conn)) => Either::Left(conn.sender.try_send_request(request)),
-            Some(Channel::Stream(shared)) => {
-                Either::Right(Either::Left(shared.sender.clone().try_send_request(request)))
+        let sent = match &self.channel {
+            Some(Channel::Stream(shared)) => Some(shared.sender.clone().try_send_request(request)),
+            // Callers ask first which of the two it is.
+            Some(Channel::Own(_)) | None => None,
+        };
+        async move {
+            match sent {
+                Some(sent) => sent.await,
+                None => std::future::pending().await,
             }
-            // Only a lease that was given back has no channel, and that consumes it.
-            None => Either::Right(Either::Right(std::future::pending())),
         }
     }
 }
@@ -286,18 +308,25 @@ impl<B> Pool<B> {
     /// Closes what idles, and keeps nothing from now on.
     pub(super) fn close(&self) {
         self.closed.set(true);
-        let gone = (self.idle.take(), self.shared.take());
+        let (idle, shared) = (self.idle.take(), self.shared.take());
         self.report();
-        drop(gone);
+        for conn in &idle {
+            conn.http.wire().close();
+        }
+        drop((idle, shared));
     }
 
     /// Closes what idled too long, grew too old, or was closed by the gateway. Gives back how many connections are
     /// missing from what is to be kept warm.
     pub(super) fn tend(&self, now: Instant) -> usize {
         let limit = self.gateway.pool.idle;
-        let stays =
-            |conn: &Conn<B>| !conn.sender.is_closed() && now < conn.retire && now.duration_since(conn.since) < limit;
-        self.idle.borrow_mut().retain(|conn| stays(conn));
+        self.idle.borrow_mut().retain(|conn| {
+            let stays = now < conn.retire && now.duration_since(conn.since) < limit && conn.lives();
+            if !stays {
+                conn.http.wire().close();
+            }
+            stays
+        });
         self.shared.borrow_mut().retain(|shared| {
             let idle = shared.streams.get() == 0 && now.duration_since(shared.since.get()) >= limit;
             !shared.sender.is_closed() && now < shared.retire && !idle
@@ -346,25 +375,26 @@ impl<B> Pool<B> {
     }
 
     /// Keeps a connection whose exchange is over, or that nobody needs yet.
-    pub(super) fn keep(&self, mut conn: Box<Conn<B>>) {
-        let now = Instant::now();
+    fn keep(&self, mut conn: Box<Conn>, now: Instant) {
         conn.since = now;
         let mut idle = self.idle.borrow_mut();
         let full = idle.len() >= self.gateway.pool.max_idle;
-        if full || self.closed.get() || conn.sender.is_closed() || now >= conn.retire {
+        if full || self.closed.get() || now >= conn.retire || !conn.http.is_clean() {
+            conn.http.wire().close();
             return;
         }
+        conn.http.shrink();
         idle.push(conn);
         self.places.freed.notify_one();
     }
 
-    fn leave(&self, shared: &Rc<Shared<B>>) {
+    fn leave(&self, shared: &Rc<Shared<B>>, now: Instant) {
         shared.streams.set(shared.streams.get() - 1);
-        shared.since.set(Instant::now());
+        shared.since.set(now);
         self.places.freed.notify_one();
     }
 
-    fn lease(self: &Rc<Self>, mut conn: Box<Conn<B>>, now: Instant) -> Lease<B> {
+    fn lease(self: &Rc<Self>, mut conn: Box<Conn>, now: Instant) -> Lease<B> {
         let (reused, rested) = (conn.used, now.saturating_duration_since(conn.since));
         conn.used = true;
         self.began();
@@ -439,35 +469,33 @@ where
     }
 
     /// The idle HTTP/1.1 connection that was used last: the others may then grow old and go.
-    pub(super) async fn last_used(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
+    pub(super) fn last_used(self: &Rc<Self>, now: Instant) -> Option<Lease<B>> {
         loop {
-            let mut conn = self.idle.borrow_mut().pop()?;
+            let conn = self.idle.borrow_mut().pop()?;
             let rested = now.saturating_duration_since(conn.since);
-            let stale = rested >= self.gateway.pool.idle || now >= conn.retire;
-            if !stale && (rested < PROBE_AFTER || conn.wire.probe()) && conn.sender.ready().await.is_ok() {
+            let fresh = rested < self.gateway.pool.idle && now < conn.retire;
+            if fresh && (rested < PROBE_AFTER || conn.http.wire().probe()) && conn.lives() {
                 return Some(self.lease(conn, now));
             }
+            conn.http.wire().close();
         }
     }
 
     /// An idle HTTP/1.1 connection that fits a payment: one that was never used if there is one, else the one that
     /// idled least. The kernel was asked whether it lives.
-    pub(super) async fn fitting(
-        self: &Rc<Self>,
-        now: Instant,
-        fits: impl Fn(bool, Duration) -> bool,
-    ) -> Option<Lease<B>> {
+    pub(super) fn fitting(self: &Rc<Self>, now: Instant, fits: impl Fn(bool, Duration) -> bool) -> Option<Lease<B>> {
         loop {
-            let mut conn = {
+            let conn = {
                 let mut idle = self.idle.borrow_mut();
-                let fits = |conn: &Conn<B>| fits(conn.used, now.saturating_duration_since(conn.since));
+                let fits = |conn: &Conn| fits(conn.used, now.saturating_duration_since(conn.since));
                 let candidates = idle.iter().enumerate().filter(|(_, conn)| fits(conn));
                 let (best, _) = candidates.max_by_key(|(_, conn)| (!conn.used, conn.since))?;
                 idle.remove(best)
             };
-            if now < conn.retire && conn.wire.probe() && conn.sender.ready().await.is_ok() {
+            if now < conn.retire && conn.http.wire().probe() {
                 return Some(self.lease(conn, now));
             }
+            conn.http.wire().close();
         }
     }
 
@@ -487,7 +515,7 @@ where
     /// Takes a new connection into the pool, to wait there.
     pub(super) async fn stock(&self, opened: Opened, place: Place) -> Result<(), ConnectError> {
         match self.introduce(opened, place).await? {
-            Channel::Own(conn) => self.keep(conn),
+            Channel::Own(conn) => self.keep(conn, Instant::now()),
             Channel::Stream(shared) if !self.closed.get() => self.shared.borrow_mut().push(shared),
             Channel::Stream(_) => {}
         }
@@ -496,12 +524,7 @@ where
     }
 
     async fn introduce(&self, opened: Opened, place: Place) -> Result<Channel<B>, ConnectError> {
-        let failed = |error: hyper::Error| ConnectError {
-            failure: Failure::Connect,
-            note: error.to_string(),
-        };
         let wire = Wire::new(opened.stream);
-        let io = TokioIo::new(Transport(Rc::clone(&wire)));
         let now = Instant::now();
         let age = self
             .gateway
@@ -520,9 +543,9 @@ where
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_WITHIN)
                 .keep_alive_while_idle(false)
-                .handshake(io)
+                .handshake(TokioIo::new(Transport(Rc::clone(&wire))))
                 .await
-                .map_err(failed)?;
+                .map_err(|error| ConnectError::new(Failure::Connect, error))?;
             tokio::task::spawn_local(drive(connection));
             return Ok(Channel::Stream(Rc::new(Shared {
                 sender,
@@ -534,16 +557,8 @@ where
                 _place: place,
             })));
         }
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .handshake(io)
-            .await
-            .map_err(failed)?;
-        let task = tokio::task::spawn_local(drive(quietly(connection))).abort_handle();
         Ok(Channel::Own(Box::new(Conn {
-            sender,
-            wire,
-            task,
+            http: Connection::new(wire),
             retire,
             since: now,
             used: false,
@@ -563,12 +578,6 @@ async fn alive<B>(shared: &Shared<B>) -> bool {
         }
     }
     false
-}
-
-/// Polls an HTTP/1.1 connection under a waker that ignores what concerns it no more.
-async fn quietly(connection: impl Future<Output = hyper::Result<()>>) -> hyper::Result<()> {
-    let (mut connection, mut quiet) = (std::pin::pin!(connection), Quiet::default());
-    std::future::poll_fn(|cx| connection.as_mut().poll(&mut Context::from_waker(quiet.waker(cx)))).await
 }
 
 async fn drive(connection: impl Future<Output = hyper::Result<()>>) {

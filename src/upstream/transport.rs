@@ -1,7 +1,8 @@
-//! A connection's transport: the byte counter above TLS, where evidence comes from, and the gate for the commit byte.
+//! A connection's transport: the byte counter above TLS, where evidence comes from.
 //!
-//! hyper's task reads and writes through [`Transport`]; whoever holds the connection in a pool looks through the same
-//! [`Wire`]: what was counted, whether the peer has closed, whether it acknowledged everything. Both live on one thread.
+//! A request over HTTP/1.1 reads and writes through a [`Wire`] itself, hyper's task over HTTP/2 through [`Transport`];
+//! whoever holds the connection in a pool looks through the same wire: what was counted, whether the peer has closed,
+//! whether it acknowledged everything. All live on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
@@ -9,17 +10,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
-
-use super::gate::{Gate, Pass};
-use super::hold::{Hold, Pieces};
 
 /// A connection's bytes: TLS or, where the configuration says so, plaintext.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl Stream {
     }
 }
 
-/// One connection, seen from outside of hyper.
+/// One connection.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: RefCell<Stream>,
@@ -49,9 +48,6 @@ pub(super) struct Wire {
     wrote: Cell<Option<Instant>>,
     heard: Cell<Option<Instant>>,
     addresses: Option<(SocketAddr, SocketAddr)>,
-    /// Whether a commit byte is held; kept apart from `hold` because every write of every request asks.
-    holding: Cell<bool>,
-    hold: RefCell<Option<(Hold, Rc<Gate>)>>,
 }
 
 impl Wire {
@@ -65,8 +61,6 @@ impl Wire {
             wrote: Cell::new(None),
             heard: Cell::new(None),
             addresses,
-            holding: Cell::new(false),
-            hold: RefCell::default(),
         })
     }
 
@@ -81,15 +75,14 @@ impl Wire {
         self.heard.set(None);
     }
 
+    /// When the first bytes of the answer came.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.heard.get()
+    }
+
     /// How long nobody but the gateway and the network could do anything, on a connection of one request at a time.
     pub(super) fn waited(&self) -> Option<Duration> {
         Some(self.heard.get()?.saturating_duration_since(self.wrote.get()?))
-    }
-
-    /// From now on the last byte of the next request waits at the gate.
-    pub(super) fn hold(&self, body: u64, pieces: Pieces, gate: Rc<Gate>) {
-        *self.hold.borrow_mut() = Some((Hold::new(body, pieces), gate));
-        self.holding.set(true);
     }
 
     /// Whether an idle connection still lives, from the kernel's own buffer: no end of stream, no error, no alert of
@@ -99,7 +92,12 @@ impl Wire {
         let mut buffer = [0u8; 4096];
         loop {
             let length = match rustix::net::recv(stream.tcp(), &mut buffer[..], RecvFlags::DONTWAIT) {
-                Err(rustix::io::Errno::AGAIN) => return true,
+                Err(rustix::io::Errno::AGAIN) => {
+                    // What the runtime was told is dealt with: it is not to be looked at again.
+                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = stream.tcp().try_io(Interest::READABLE, nothing);
+                    return true;
+                }
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok((0, _)) | Err(_) => return false,
                 Ok((length, _)) => length,
@@ -120,6 +118,24 @@ impl Wire {
         }
     }
 
+    /// Whether the runtime was told of anything on an idle connection that nobody has read yet. Costs no system call, and
+    /// tells only what had come when the worker last looked.
+    pub(super) fn stirred(&self) -> bool {
+        let stream = self.stream.borrow();
+        stream.tcp().try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
+    /// Whether TLS has nothing left to give or to send, and the peer has not said goodbye.
+    pub(super) fn is_quiet(&self) -> bool {
+        match &*self.stream.borrow() {
+            Stream::Tls(stream) => {
+                let session = stream.get_ref().1;
+                session.wants_read() && !session.wants_write()
+            }
+            Stream::Plain(_) => true,
+        }
+    }
+
     /// What lies unread in the kernel's buffer, without touching it.
     pub(super) fn waiting(&self) -> Waiting {
         let stream = self.stream.borrow();
@@ -130,40 +146,38 @@ impl Wire {
         }
     }
 
-    fn poll_write_held(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut held = self.hold.borrow_mut();
-        let Some((hold, gate)) = &mut *held else {
-            return self.poll_write(cx, bytes);
-        };
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        if !gate.is_released() {
-            let allowed = hold.allowed(bytes);
-            if allowed > 0 {
-                let written = ready!(self.poll_write(cx, &bytes[..allowed]))?;
-                hold.pass(&bytes[..written]);
-                return Poll::Ready(Ok(written));
-            }
-            ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
-        }
-        match gate.arrive(cx) {
-            Pass::Held => Poll::Pending,
-            Pass::Shut => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Pass::Released => {
-                *held = None;
-                self.holding.set(false);
-                let written = self.poll_write(cx, bytes);
-                crate::failpoint::pass("wire.committed");
-                written
-            }
-        }
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes some of these bytes. On an error none of them was taken whole.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes);
         self.wrote(&result);
         result
+    }
+
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
+    }
+
+    /// Reads what there is behind what the buffer holds, into the room it has; zero is the end.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let result = std::pin::pin!(stream.read_buf(buffer)).poll(cx);
+        if let Poll::Ready(Ok(length)) = result {
+            self.took(length);
+        }
+        result
+    }
+
+    /// Says goodbye, as far as that can be done at once.
+    pub(super) fn close(&self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(&mut cx);
+    }
+
+    fn took(&self, length: usize) {
+        self.read.set(self.read.get() + length as u64);
+        if length > 0 && self.heard.get().is_none() {
+            self.heard.set(Some(Instant::now()));
+        }
     }
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
@@ -185,7 +199,7 @@ pub(super) enum Waiting {
     End,
 }
 
-/// hyper's side of a [`Wire`].
+/// hyper's side of a [`Wire`], over HTTP/2.
 #[derive(Debug)]
 pub(super) struct Transport(pub(super) Rc<Wire>);
 
@@ -193,21 +207,14 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf);
-        let read = (buf.filled().len() - before) as u64;
-        self.0.read.set(self.0.read.get() + read);
-        if read > 0 && self.0.heard.get().is_none() {
-            self.0.heard.set(Some(Instant::now()));
-        }
+        self.0.took(buf.filled().len() - before);
         result
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.0.holding.get() {
-            false => self.0.poll_write(cx, buf),
-            true => self.0.poll_write_held(cx, buf),
-        }
+        self.0.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -215,10 +222,6 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.0.holding.get() {
-            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-            return self.0.poll_write_held(cx, first);
-        }
         let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs);
         self.0.wrote(&result);
         result
@@ -229,7 +232,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(cx)
+        self.0.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

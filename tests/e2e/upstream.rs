@@ -3,6 +3,7 @@
 //! Most tests drive the library's own client as a worker does, where they need to see its connections; the protocol is
 //! also seen through the whole binary.
 
+mod answers;
 mod silence;
 
 use std::future::Future;

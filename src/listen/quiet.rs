@@ -1,11 +1,10 @@
 //! Keeps hyper from running a connection's task for nothing.
 //!
 //! hyper's channel for an HTTP/1.1 body wakes the connection's task whenever a piece is taken out of it, also when that
-//! was the last one and the connection has nothing left to send there (hyper 1.12, `body/chan.rs`). A forwarded request
-//! has two such bodies, and each wake runs the whole of hyper's state machine once: together a twentieth of what a
-//! request costs. So the tasks of HTTP/1.1 connections give hyper a waker of ours ([`Quiet`]), and whoever takes pieces
-//! out of a body does it through [`take`], which drops that one wake when the body has told its length and the last
-//! byte of it was taken. Every other wake is passed on.
+//! was the last one and the connection has nothing left to send there (hyper 1.12, `body/chan.rs`). Each such wake runs
+//! the whole of hyper's state machine once more. So the tasks of HTTP/1.1 connections give hyper a waker of ours
+//! ([`Quiet`]), and whoever takes pieces out of a body does it through [`take`], which drops that one wake when the body
+//! has told its length and the last byte of it was taken. Every other wake is passed on.
 //!
 //! HTTP/2 is left alone: there a piece that is taken opens the peer's window, and the connection must say so.
 
