@@ -125,6 +125,7 @@ const REFUNDED: What = (
     Some(refuses),
     &[Step::Sale, Step::Refund],
 );
+const ELSEWHERE: What = ("fence: not sent, taken elsewhere", Some(refuses), &[Step::Sale]);
 const FOUND: What = ("fence: unknown and executed, found", Some(executed), &[Step::Sale]);
 const CAPTURED: What = (
     "fence: held elsewhere, captured",
@@ -193,9 +194,11 @@ pub fn all() -> Vec<Scenario> {
     for (own, second) in RING {
         // Razorpay holds by the account's setting, and releases nothing.
         let holds = *own != Own::Razorpay && *second != Own::Razorpay;
+        // Where a kill lets Braintree itself take the payment, it gives nothing back before the night.
+        let first = if *own == Own::Braintree { ELSEWHERE } else { REFUNDED };
         let whole: &[What] = match holds {
-            true => &[REFUNDED, TAKEN, FOUND, CAPTURED, VOIDED, LOSER_VOIDED],
-            false => &[REFUNDED, TAKEN, FOUND],
+            true => &[first, TAKEN, FOUND, CAPTURED, VOIDED, LOSER_VOIDED],
+            false => &[first, TAKEN, FOUND],
         };
         all.extend(whole.iter().enumerate().map(|(index, what)| Scenario {
             sliced: index == 0,
