@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::config::model::{Credentials, Dialect};
 use announcement::{Announcement, Written};
-use canonical::{Answer, Operation, Refusal, Request};
+use canonical::{Answer, Operation, Order, Refusal, Request};
 use outcome::Observation;
 use webhook::{WebhookError, WebhookFact, WebhookKeys};
 
@@ -329,6 +329,33 @@ pub trait Gateway: Send + Sync {
     /// another one from its server.
     fn creates_first(&self) -> bool {
         false
+    }
+
+    /// Whether its applications lower a payment's amount before they capture it, because a capture takes the whole.
+    fn edits_amounts(&self) -> bool {
+        false
+    }
+
+    /// Whether its applications open an order before they pay, which Sentinel opens in its stead while it is down.
+    fn opens_orders(&self) -> bool {
+        false
+    }
+
+    /// Reads a request that opens an order; its id is made of the seed. `Err` is why only the gateway itself can open it.
+    fn order(
+        &self,
+        _head: &Head,
+        _body: &[u8],
+        _settings: &BTreeMap<String, String>,
+        _seed: &[u8; 16],
+        _now: i64,
+    ) -> Result<Order, Refusal> {
+        Err(Refusal::Operation("an order before a payment".to_owned()))
+    }
+
+    /// Shows an order that Sentinel opened: how often somebody tried to pay it, and what was taken for it.
+    fn render_order(&self, _order: &Order, _attempts: usize, _taken: crate::money::Amount) -> Reply {
+        Reply::default()
     }
 
     /// Reads a complete answer to a request of the given leg: what it proves, and what it says. `request` is the

@@ -23,6 +23,8 @@ pub enum Operation {
     Sale,
     /// Execute a payment created before.
     Confirm,
+    /// Lower what is held before it is captured (Square). Its request is the capture that it announces.
+    Edit,
     /// Move held money, all or part of it.
     Capture,
     /// Release held money.
@@ -153,6 +155,23 @@ pub struct Target {
     pub untouched: Option<Amount>,
     /// The idempotency key that made the payment, where an application names it so (Square's cancel).
     pub key: Option<String>,
+}
+
+/// An order that an application opens before it pays (Razorpay's), as Sentinel opens one in its gateway's stead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its id, of the gateway's own form.
+    pub id: String,
+    /// How much is to be paid.
+    pub amount: Amount,
+    /// When money is taken, which its payment does not say.
+    pub capture: CaptureMode,
+    /// The merchant's reference.
+    pub receipt: Option<String>,
+    /// The merchant's key and value pairs.
+    pub metadata: IndexMap<String, String>,
+    /// When it was opened, seconds of Unix time.
+    pub created: i64,
 }
 
 /// Which payments or refunds to list.
@@ -383,6 +402,10 @@ pub struct View {
     pub captured: Amount,
     /// Given back so far.
     pub refunded: Amount,
+    /// What is to be taken of the amount, where the application said so and it is not taken yet: a capture that is
+    /// accepted and done later, an amount that was lowered.
+    #[serde(default)]
+    pub taking: Option<Amount>,
     /// When money is taken.
     pub capture: CaptureMode,
     /// Created, seconds of Unix time.

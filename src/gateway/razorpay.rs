@@ -11,6 +11,8 @@
 //! * There is no call that charges a card at once. A server can ask for a card payment only to send its shopper to a bank's
 //!   page, so that as target only mandates are charged (`customer/token`, merchant-initiated, in rupees), and the answer to
 //!   that is an id: what became of it is asked for afterwards.
+//! * While Razorpay is down its applications could not even open the order that they mean to pay: Sentinel opens it then
+//!   ([`Gateway::order`]), and other gateways take its payment.
 //! * Captures take the whole. They have no key, so that the payment is read before each.
 //! * Success is signed with the key secret over order and payment. An answer that is minted here is signed with the secret
 //!   of the request it answers; where that is an access token instead, there is none, and such a request goes nowhere else.
@@ -36,7 +38,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::announcement::{Announcement, Written};
-use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
+use super::canonical::{Answer, EarlierAttempt, ObjectKind, Order, Refusal, Request};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
@@ -44,6 +46,7 @@ use super::{
     Reply, Stopped,
 };
 use crate::config::model::{Credentials, Dialect};
+use crate::money::Amount;
 
 /// The header of a refund's key.
 const REFUND_KEY: &str = "x-refund-idempotency";
@@ -100,6 +103,25 @@ impl Gateway for Razorpay {
 
     fn instruments(&self) -> &'static [Accepted] {
         &[Accepted::Mandate]
+    }
+
+    fn opens_orders(&self) -> bool {
+        true
+    }
+
+    fn order(
+        &self,
+        head: &Head,
+        body: &[u8],
+        settings: &BTreeMap<String, String>,
+        seed: &[u8; 16],
+        now: i64,
+    ) -> Result<Order, Refusal> {
+        parse::opened(head, body, settings, seed, now)
+    }
+
+    fn render_order(&self, order: &Order, attempts: usize, taken: Amount) -> Reply {
+        render::order(order, attempts, taken)
     }
 
     fn paid_once(&self, head: &Head, body: &[u8]) -> Option<String> {

@@ -12,6 +12,8 @@
 //! * A capture takes the whole approved amount. Less is taken by lowering the amount first ([`Gateway::before`]), which
 //!   Square allows where the payment has the capability `EDIT_AMOUNT_DOWN`; the capture then names the version that it
 //!   lowered.
+//! * What its applications do so with a payment that another gateway has is kept here ([`Gateway::edits_amounts`]): the
+//!   capture then asks the owner for as much.
 //! * There is no field for a card number: only tokens of Square's own vault are charged. Nothing redirects; a payment
 //!   that wants authentication is declined.
 //! * Only the currency of the seller's location is taken.
@@ -99,6 +101,10 @@ impl Gateway for Square {
         _settings: &BTreeMap<String, String>,
     ) -> Result<Request, Refusal> {
         parse::request(recognised, body)
+    }
+
+    fn edits_amounts(&self) -> bool {
+        true
     }
 
     fn before(&self, request: &Request, account: &Account) -> Result<Option<Outgoing>, Refusal> {

@@ -40,7 +40,7 @@ pub const GUIDE: Guide = Guide {
         ("private key", "sandbox"),
         (
             "accounts",
-            "sandbox_usd (default), sandbox_eur, sandbox_gbp, sandbox_jpy",
+            "sandbox_usd (default), sandbox_eur, sandbox_gbp, sandbox_jpy, sandbox_inr",
         ),
     ],
     instruments: &[

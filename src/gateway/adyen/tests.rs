@@ -442,6 +442,7 @@ fn view(status: Status) -> View {
         amount,
         captured: Amount::zero(amount.currency),
         refunded: Amount::zero(amount.currency),
+        taking: None,
         capture: CaptureMode::Manual,
         created: 0,
         voided_at: None,

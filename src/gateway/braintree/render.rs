@@ -140,7 +140,7 @@ impl<'a> Page<'a> {
     fn payment(view: &'a View, status: &'static str) -> Self {
         let amount = match view.status {
             Status::Captured if !view.captured.is_zero() => view.captured,
-            _ => view.amount,
+            _ => view.taking.unwrap_or(view.amount),
         };
         let response = match (status, &view.decline) {
             ("processor_declined", Some(decline)) => decline_words(decline),

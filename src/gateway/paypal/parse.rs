@@ -241,6 +241,10 @@ fn payer(mut fields: Fields, pay: &mut Pay) -> Result<(), Refusal> {
     if let Some(email) = fields.string("email_address")? {
         pay.buyer.email.get_or_insert(email);
     }
+    pay.buyer.phone = fields
+        .object("phone")?
+        .object("phone_number")?
+        .string("national_number")?;
     if fields.has("address") && pay.buyer.billing.is_none() {
         pay.buyer.billing = Some(address(fields.object("address")?)?);
     }

@@ -109,6 +109,12 @@ fn an_order_with_a_card_is_a_sale_and_without_one_a_creation() {
         matches!(&sale.instrument, Some(Instrument::Card(card)) if card.expiry_month == "02" && card.expiry_year == "2030")
     );
     assert!(sale.unportable.is_empty(), "{:?}", sale.unportable);
+    let mut named = self::sale();
+    named["payer"] = json!({"email_address": "a@example.com",
+        "phone": {"phone_type": "MOBILE", "phone_number": {"national_number": "9000090000"}}});
+    let named = pay(parse("/v2/checkout/orders", &named.to_string()).unwrap());
+    assert_eq!(named.buyer.email.as_deref(), Some("a@example.com"));
+    assert_eq!(named.buyer.phone.as_deref(), Some("9000090000"));
     let mut wallet = self::sale();
     wallet.as_object_mut().unwrap().remove("payment_source");
     assert_eq!(
@@ -443,6 +449,7 @@ fn view(status: Status, capture: CaptureMode) -> View {
         amount,
         captured: taken,
         refunded: Amount::zero(amount.currency),
+        taking: None,
         capture,
         created: 1_795_597_200,
         voided_at: None,

@@ -199,7 +199,8 @@ fn fits(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= RECEIPT_LEN
 }
 
-fn least(amount: Amount) -> Result<i64, Refusal> {
+/// The amount on the wire, where it is enough for Razorpay.
+pub(super) fn least(amount: Amount) -> Result<i64, Refusal> {
     let units = amount.to_minor(Dialect::Razorpay)?;
     if units == 0 || (amount.currency.code() == "INR" && units < LEAST) {
         return Err(Refusal::Limit("less than 1.00".to_owned()));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{REFUND_KEY, secret};
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{
-    Buyer, CaptureMode, Card, Initiator, Instrument, ListFilter, Operation, Pay, Refusal, Request, Target,
+    Buyer, CaptureMode, Card, Initiator, Instrument, ListFilter, Operation, Order, Pay, Refusal, Request, Target,
 };
 use crate::gateway::idempotency::header_key;
 use crate::gateway::json::{self, Fields};
@@ -25,6 +25,9 @@ pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
     let (operation, object) = match segments.as_slice() {
         // Whether it holds or takes money stands in the order.
         ["v1", "payments", "create", _] if post => (Operation::Sale, None),
+        ["v1", "orders"] if post => (Operation::Create, None),
+        ["v1", "orders", id] if get && id.starts_with("order_") => (Operation::Retrieve, Some(id)),
+        ["v1", "orders", id, "payments"] if get => (Operation::List, Some(id)),
         ["v1", "payments", id, "capture"] if post => (Operation::Capture, Some(id)),
         ["v1", "payments", id, "refund"] if post => (Operation::Refund, Some(id)),
         ["v1", "payments", id, "refunds"] if get => (Operation::List, Some(id)),
@@ -74,6 +77,73 @@ pub(super) fn order(head: &Head, body: &[u8]) -> Option<String> {
         .as_str()?
         .to_owned();
     (!order.is_empty()).then_some(order)
+}
+
+/// An order as it is opened here. What only Razorpay could do with its payment (parts of it, transfers, a mandate's first
+/// payment, an offer) it alone can promise.
+pub(super) fn opened(
+    head: &Head,
+    body: &[u8],
+    settings: &BTreeMap<String, String>,
+    seed: &[u8; 16],
+    now: i64,
+) -> Result<Order, Refusal> {
+    if head.headers.contains_key("x-razorpay-account") {
+        return Err(Refusal::Parameter("X-Razorpay-Account".to_owned()));
+    }
+    let mut fields = Fields::parse(body)?;
+    let amount = amount(&mut fields)?;
+    super::encode::least(amount)?;
+    let receipt = fields.string("receipt")?;
+    if receipt.as_ref().is_some_and(|receipt| receipt.chars().count() > 40) {
+        return Err(Refusal::Malformed("receipt is longer than 40 characters".to_owned()));
+    }
+    let metadata = notes(&mut fields)?;
+    let mut payment = fields.object("payment")?;
+    let capture = match payment.string("capture")?.as_deref() {
+        Some("automatic") => Some(CaptureMode::Automatic),
+        Some("manual") => Some(CaptureMode::Manual),
+        Some(_) => {
+            return Err(Refusal::Malformed(
+                "payment.capture is neither automatic nor manual".to_owned(),
+            ));
+        }
+        None => None,
+    };
+    // How long Razorpay waits for a late success is over before the order is opened here.
+    payment.drop_fields(&["capture_options"]);
+    let mut left = Vec::new();
+    payment.leftovers(&mut left);
+    let legacy = match fields.value("payment_capture") {
+        None => None,
+        Some(Value::Bool(true)) => Some(CaptureMode::Automatic),
+        Some(Value::Bool(false)) => Some(CaptureMode::Manual),
+        Some(Value::Number(number)) if number.as_u64() == Some(1) => Some(CaptureMode::Automatic),
+        Some(Value::Number(number)) if number.as_u64() == Some(0) => Some(CaptureMode::Manual),
+        Some(_) => return Err(Refusal::Malformed("payment_capture is neither 0 nor 1".to_owned())),
+    };
+    let configured = match settings.get("capture").map(String::as_str) {
+        Some("automatic") => Some(CaptureMode::Automatic),
+        Some("manual") => Some(CaptureMode::Manual),
+        _ => None,
+    };
+    let capture = capture.or(legacy).or(configured);
+    let capture = capture.ok_or_else(|| Refusal::Account("the capture mode of its orders".to_owned()))?;
+    if fields.flag("partial_payment")? == Some(true) {
+        left.push("partial_payment".to_owned());
+    }
+    fields.leftovers(&mut left);
+    match left.into_iter().next() {
+        Some(name) => Err(Refusal::Parameter(name)),
+        None => Ok(Order {
+            id: format!("order_{}", super::id("order_", seed)),
+            amount,
+            capture,
+            receipt,
+            metadata,
+            created: now,
+        }),
+    }
 }
 
 pub(super) fn request(

@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use super::secret;
 use crate::config::model::Dialect;
-use crate::gateway::canonical::{Answer, CardView, Operation, RefundStatus, RefundView, Status, View};
+use crate::gateway::canonical::{Answer, CardView, Operation, Order, RefundStatus, RefundView, Status, View};
 use crate::gateway::outcome::{Decline, DeclineClass};
 use crate::gateway::{Head, OwnError, Reply};
 use crate::money::{Amount, declines};
@@ -20,6 +20,11 @@ use crate::money::{Amount, declines};
 pub(super) fn answer(answer: &Answer, head: &Head) -> Reply {
     let ok = |body: Value| reply(StatusCode::OK, &body);
     match answer {
+        // Accepted and done later: until then the payment is what it was.
+        Answer::Payment(Operation::Capture, view) if view.status == Status::Processing => ok(payment(&View {
+            status: Status::Authorised,
+            ..View::clone(view)
+        })),
         Answer::Payment(Operation::Capture | Operation::Retrieve | Operation::Void, view) => ok(payment(view)),
         Answer::Payment(_, view) => ok(begun(view, head)),
         Answer::Declined(view, decline) => declined(view, decline),
@@ -188,6 +193,25 @@ fn card(card: &CardView, id: &str) -> Value {
     };
     json!({"id": id, "entity": "card", "name": "", "last4": card.last4, "network": network, "type": "credit",
         "issuer": null, "international": false, "emi": false, "sub_type": "consumer", "token_iin": null})
+}
+
+/// An order that Sentinel opened.
+pub(super) fn order(order: &Order, attempts: usize, taken: Amount) -> Reply {
+    let due = Amount {
+        units: order.amount.units - taken.units,
+        ..order.amount
+    };
+    let status = match (taken.is_zero(), attempts) {
+        (false, _) => "paid",
+        (true, 0) => "created",
+        (true, _) => "attempted",
+    };
+    let body = json!({
+        "id": order.id, "entity": "order", "amount": units(order.amount), "amount_paid": units(taken),
+        "amount_due": units(due), "currency": order.amount.currency.code(), "receipt": order.receipt, "offer_id": null,
+        "status": status, "attempts": attempts, "notes": notes(&order.metadata), "created_at": order.created,
+    });
+    reply(StatusCode::OK, &body)
 }
 
 const DECLINED: &str = "Your payment was declined by the bank. Try another payment method.";

@@ -116,6 +116,52 @@ fn failed(reason: &str) -> Value {
 }
 
 #[test]
+fn an_order_is_opened_with_what_its_payment_wants_to_know_or_not_at_all() {
+    let head = head(Method::POST, "/v1/orders");
+    let open = |change: &dyn Fn(&mut Value), settings: &BTreeMap<String, String>| {
+        let mut body = json!({"amount": 50_000, "currency": "INR", "receipt": "order-7", "notes": {"a": "b"},
+            "partial_payment": false, "payment": {"capture": "manual", "capture_options": {"manual_expiry_period": 7200}}});
+        change(&mut body);
+        Razorpay.order(&head, body.to_string().as_bytes(), settings, &[7; 16], 1_642_662_092)
+    };
+    let order = open(&|_| {}, &settings()).unwrap();
+    assert_eq!((order.amount, order.capture), (inr(50_000), CaptureMode::Manual));
+    assert_eq!(order.id.len(), "order_IluGWxBm9U8zJ8".len());
+    let shown: Value = serde_json::from_slice(Razorpay.render_order(&order, 2, inr(0)).body()).unwrap();
+    assert_eq!(
+        (
+            &shown["status"],
+            &shown["attempts"],
+            &shown["amount_due"],
+            &shown["notes"]
+        ),
+        (&json!("attempted"), &json!(2), &json!(50_000), &json!({"a": "b"}))
+    );
+    let legacy = |body: &mut Value| {
+        body.as_object_mut().unwrap().remove("payment");
+        body["payment_capture"] = 0.into();
+    };
+    assert_eq!(open(&legacy, &BTreeMap::new()).unwrap().capture, CaptureMode::Manual);
+    let unsaid = |body: &mut Value| drop(body.as_object_mut().unwrap().remove("payment"));
+    assert_eq!(open(&unsaid, &settings()).unwrap().capture, CaptureMode::Automatic);
+    assert!(
+        open(&unsaid, &BTreeMap::new()).is_err(),
+        "nobody knows when it is captured"
+    );
+    let refused: [&dyn Fn(&mut Value); 6] = [
+        &|body| body["partial_payment"] = true.into(),
+        &|body| body["transfers"] = json!([{"account": "acc_1", "amount": 1}]),
+        &|body| body["token"] = json!({"max_amount": 1}),
+        &|body| body["amount"] = 99.into(),
+        &|body| body["receipt"] = "r".repeat(41).into(),
+        &|body| body["payment"]["capture"] = "later".into(),
+    ];
+    for (index, change) in refused.into_iter().enumerate() {
+        assert!(open(change, &settings()).is_err(), "{index}");
+    }
+}
+
+#[test]
 fn requests_are_read_with_their_order_for_a_name() {
     let card = pay("/v1/payments/create/json", &card_body());
     assert_eq!(card.amount, Some(inr(50_000)));
@@ -470,6 +516,7 @@ fn view(status: Status) -> View {
         amount: inr(1000),
         captured: inr(0),
         refunded: inr(0),
+        taking: None,
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

@@ -18,12 +18,13 @@ pub(super) const LOCATION: &str = "location_id";
 
 pub(super) fn recognise(method: &Method, path: &str) -> Recognised {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let (get, post) = (method == Method::GET, method == Method::POST);
+    let (get, post, put) = (method == Method::GET, method == Method::POST, method == Method::PUT);
     let (operation, object) = match segments.as_slice() {
         // Whether it holds or takes money stands in the body.
         ["v2", "payments"] if post => (Operation::Sale, None),
         ["v2", "payments", "cancel"] if post => (Operation::Void, None),
         ["v2", "payments", id] if get => (Operation::Retrieve, Some(id)),
+        ["v2", "payments", id] if put => (Operation::Edit, Some(id)),
         ["v2", "payments", id, "complete"] if post => (Operation::Capture, Some(id)),
         ["v2", "payments", id, "cancel"] if post => (Operation::Void, Some(id)),
         // The payment's id stands in the body.
@@ -72,6 +73,21 @@ pub(super) fn request(recognised: &Recognised, body: &[u8]) -> Result<Request, R
     let mut fields = Fields::parse(body)?;
     match recognised.operation {
         Operation::Sale | Operation::Authorize => pay(fields),
+        Operation::Edit => {
+            fields.drop_fields(&["idempotency_key"]);
+            let mut payment = fields.object("payment")?;
+            let amount = money(&mut payment, "amount_money")?;
+            let amount = amount.ok_or_else(|| Refusal::Malformed("payment.amount_money is missing".to_owned()))?;
+            payment.drop_fields(&["version_token"]);
+            nothing_left(payment)?;
+            nothing_left(fields)?;
+            Ok(Request::Capture {
+                target,
+                amount: Some(amount),
+                units: None,
+                last: true,
+            })
+        }
         Operation::Capture => {
             fields.drop_fields(&["version_token"]);
             nothing_left(fields)?;

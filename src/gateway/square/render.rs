@@ -2,7 +2,7 @@
 //!
 //! A decline is an error with the failed payment beside it. A payment in doubt is `PENDING`: Square's own word for "the
 //! webhook will tell", on which no application pays again; while it is still being found out, 504 makes every SDK ask
-//! again under the same key. A minted payment has no `capabilities`: its amount cannot be edited.
+//! again under the same key. A minted payment can be lowered while it is held, and edited in no other way.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -163,10 +163,10 @@ pub(super) fn payment(view: &View, errors: Option<&Value>) -> Value {
         units: 0,
         ..view.amount
     };
-    // A capture of less lowers the payment to it.
+    // A capture of less lowers the payment to it, done or under way.
     let amount = match view.status {
         Status::Captured if !view.captured.is_zero() => view.captured,
-        _ => view.amount,
+        _ => view.taking.unwrap_or(view.amount),
     };
     let approved = match view.status {
         Status::Authorised | Status::Captured | Status::Voided => amount,
@@ -209,12 +209,16 @@ pub(super) fn payment(view: &View, errors: Option<&Value>) -> Value {
     put("buyer_email_address", text(&view.buyer.email, 255));
     put("note", text(&view.description, 500));
     put("statement_description_identifier", text(&view.statement, 20));
-    put("capabilities", Some(json!([])));
+    let editable: &[&str] = match view.status {
+        Status::Authorised => &["EDIT_AMOUNT_DOWN"],
+        _ => &[],
+    };
+    put("capabilities", Some(json!(editable)));
     if view.status == Status::Captured {
         put("receipt_number", view.ids.payment.get(..4).map(Value::from));
     }
     put("application_details", Some(json!({"square_product": "ECOMMERCE_API"})));
-    let version = format!("{status}{}", view.ids.payment);
+    let version = format!("{status}{}{}", amount.units, view.ids.payment);
     put(
         "version_token",
         Some(super::id("version", version.as_bytes(), 40).into()),

@@ -65,6 +65,26 @@ fn pay(change: impl Fn(&mut Value)) -> Pay {
     }
 }
 
+#[test]
+fn lowering_announces_a_capture_and_nothing_else_is_edited() {
+    let path = "/v2/payments/1QjqpBVyrI9S4H9sTGDWU9JeiWdZY";
+    let edit = |body: Value| {
+        let recognised = Square.recognise(&Method::PUT, path);
+        assert_eq!(recognised.operation, Operation::Edit);
+        let body = body.to_string();
+        Square.parse(&recognised, &head(Method::PUT, path), body.as_bytes(), &BTreeMap::new())
+    };
+    let money = json!({"amount": 800, "currency": "USD"});
+    let lowered = edit(json!({"idempotency_key": "k", "payment": {"amount_money": money, "version_token": "v"}}));
+    assert!(
+        matches!(&lowered, Ok(Request::Capture { amount, target, .. }) if *amount == Some(usd(800)) && target.payment.is_some()),
+        "{lowered:?}"
+    );
+    let tip = json!({"idempotency_key": "k", "payment": {"amount_money": money, "tip_money": money}});
+    assert!(matches!(edit(tip), Err(Refusal::Parameter(name)) if name == "payment.tip_money"));
+    assert!(edit(json!({"idempotency_key": "k", "payment": {}})).is_err());
+}
+
 /// As it is given to Square as target: with a token of its own vault.
 fn target_pay() -> Pay {
     Pay {
@@ -499,6 +519,7 @@ fn view(status: Status) -> View {
         amount: usd(1000),
         captured: usd(0),
         refunded: usd(0),
+        taking: None,
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

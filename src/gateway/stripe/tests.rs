@@ -264,6 +264,7 @@ fn view(amount: Amount) -> View {
         amount,
         captured: amount,
         refunded: Amount { units: 0, ..amount },
+        taking: None,
         capture: CaptureMode::Automatic,
         created: 1_763_900_000,
         voided_at: None,

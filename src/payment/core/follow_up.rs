@@ -134,7 +134,10 @@ impl Turn {
             Leg::Capture if voiding => Some(Impossible::WrongState),
             Leg::Capture => {
                 let left = books.held.map(|held| held - books.captured - books.capturing);
-                over(asked, left)
+                match left {
+                    Some(left) if left <= 0 => Some(Impossible::WrongState),
+                    left => over(asked, left),
+                }
             }
             Leg::Refund => {
                 let known = books.held.is_some();

@@ -168,7 +168,10 @@ impl Actor {
             put(headers, "sentinel-gateway", &at.config.name);
         }
         // The own gateway is not even asked to confirm what was created here in its place.
-        let moved = self.dossier.confirms.is_some() || self.state.round().any(|(_, attempt)| attempt.gateway > 0);
+        // What was made here is paid by a plan without the own gateway.
+        let foreign = self.state.plan.gateways.iter().all(|gateway| !gateway.native);
+        let moved =
+            self.dossier.confirms.is_some() || foreign || self.state.round().any(|(_, attempt)| attempt.gateway > 0);
         put(headers, "sentinel-failover", if moved { "true" } else { "false" });
         if !material.refused.is_empty() {
             put(headers, "sentinel-refused", &material.refused);

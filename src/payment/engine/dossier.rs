@@ -91,6 +91,7 @@ impl Dossier {
             amount,
             captured: nothing,
             refunded: nothing,
+            taking: None,
             capture: pay.capture,
             created: now,
             voided_at: None,

@@ -19,7 +19,7 @@ use super::minted::{self, Created};
 use super::opening::Opening;
 use super::persist::trouble;
 use super::source::KeySource;
-use super::{Desk, Message, Route, canon, follow_up, planner};
+use super::{Desk, Message, Route, canon, follow_up, orders, planner};
 use crate::config::model::{KeyPolicy, Secret};
 use crate::gateway::canonical::{Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::webhook::WebhookKeys;
@@ -113,6 +113,9 @@ impl Desk {
                 .head
                 .headers
                 .insert(http::header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(handled) = self.order(route, &asked).await {
+            return handled;
         }
         let handled = match asked.recognised.operation {
             Operation::Create | Operation::Authorize | Operation::Sale | Operation::Confirm => {
@@ -208,17 +211,17 @@ impl Desk {
 
     async fn pay(self: &Rc<Self>, route: &Arc<Route>, asked: Asked, authorization: Option<HeaderValue>) -> Handled {
         let dialect = route.dialect();
-        let order = dialect.paid_once(&asked.head, &asked.body).map(KeySource::Order);
-        let standing = match &order {
-            Some(order) => match self.standing(route, order).await {
-                Ok(standing) => standing,
-                Err(error) => return self.unrecorded(route, &asked.head, &error),
-            },
-            None => Standing::Free,
+        let paid_once = dialect.paid_once(&asked.head, &asked.body);
+        let (standing, opened) = match self.of_order(route, paid_once.as_deref()).await {
+            Ok(known) => known,
+            Err(error) => return self.unrecorded(route, &asked.head, &error),
         };
         let refuse = |reason: &'static str, refused: String| {
             if matches!(standing, Standing::Away(_)) {
                 return Handled::Answered(paid_elsewhere(route, &asked.head));
+            }
+            if opened.is_some() {
+                return Handled::Answered(orders::unpayable(route, &asked.head, reason));
             }
             FailoverRefused {
                 route: route.metrics(),
@@ -237,6 +240,10 @@ impl Desk {
         };
         let none = BTreeMap::new();
         let settings = route.own().map_or(&none, |own| &own.config.settings);
+        let settings = match &opened {
+            Some(order) => &orders::settings(settings, order),
+            None => settings,
+        };
         let pay = match dialect.parse(&asked.recognised, &asked.head, &asked.body, settings) {
             Ok(Request::Pay(pay)) => *pay,
             other => {
@@ -261,6 +268,9 @@ impl Desk {
             }
             return refuse("operation_not_supported", String::new());
         }
+        if opened.as_ref().is_some_and(|order| pay.amount != Some(order.amount)) {
+            return Handled::Answered(orders::mismatch(route, &asked.head));
+        }
         let created = match &pay.confirms {
             Some(id) => match self.engine.made_here(route, id).await {
                 Ok(created) => created,
@@ -276,7 +286,7 @@ impl Desk {
         let source = match (&key, failover.key) {
             _ if created.is_some() => created.as_ref().map_or(KeySource::None, Created::source),
             (Some(key), _) => named(route, &asked.head, key),
-            (None, _) if order.is_some() => order.unwrap_or(KeySource::None),
+            (None, _) if paid_once.is_some() => paid_once.map_or(KeySource::None, KeySource::Order),
             (None, KeyPolicy::Required) => {
                 let error = OwnError {
                     status: StatusCode::BAD_REQUEST,
@@ -295,7 +305,8 @@ impl Desk {
         // gateway, and its own one has never seen the key.
         let (plan, tokens, refused) = match planned {
             Ok(mut planned) => {
-                if created.is_some() {
+                // It knows nothing of what was made here.
+                if created.is_some() || opened.is_some() {
                     planned.plan.gateways.retain(|gateway| !gateway.native);
                 }
                 (Ok(planned.plan), planned.tokens, planned.refused.words())

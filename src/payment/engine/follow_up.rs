@@ -18,7 +18,7 @@ use super::dossier::{Note, refund_told};
 use super::entry::{Asked, Handled};
 use super::flight::Ground;
 use super::source::{KeySource, order_hash};
-use super::{Desk, Message, Route};
+use super::{Desk, Message, Route, lowering};
 use crate::failpoint;
 use crate::gateway::canonical::{Answer, ObjectKind, Operation, Refusal, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
@@ -37,6 +37,23 @@ pub(crate) struct FollowUp {
     /// What the id that was named is: `payment`, `charge`, `refund:3`.
     kind: String,
     reply: oneshot::Sender<Told>,
+}
+
+impl FollowUp {
+    /// A look at a payment by something that leads to it, without an id of its own.
+    pub(super) fn look(kind: &str, head: Head, body: Bytes, reply: oneshot::Sender<Told>) -> Self {
+        Self {
+            operation: Operation::List,
+            request: Request::Retrieve {
+                target: Target::default(),
+            },
+            name: String::new(),
+            head,
+            body,
+            kind: kind.to_owned(),
+            reply,
+        }
+    }
 }
 
 /// Who waits for a follow-up.
@@ -268,6 +285,37 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         let _ = reply.send(actor.refused(&refusal, &head));
         return Ok(());
     }
+    if dialect.edits_amounts() {
+        if let Err(told) = lowering::recall(actor, &head).await {
+            let _ = reply.send(told);
+            return Ok(());
+        }
+        if let Request::Capture { amount, .. } = &mut request {
+            match (operation, *amount) {
+                (Operation::Edit, Some(amount)) => {
+                    let _ = reply.send(lowering::lower(actor, amount, &head, &body).await);
+                    return Ok(());
+                }
+                (_, asked) => *amount = asked.or(actor.dossier.base.taking),
+            }
+        }
+    }
+    // Where captures take the whole, the amount in one is there to be checked.
+    if let Request::Capture {
+        amount: Some(amount), ..
+    } = &request
+        && !dialect.capabilities().partial_capture
+        && *amount != actor.dossier.base.amount
+    {
+        let error = OwnError {
+            status: StatusCode::BAD_REQUEST,
+            code: "amount_mismatch",
+            message: "The amount of a capture must be equal to the amount that is held.".to_owned(),
+            retry: false,
+        };
+        let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
+        return Ok(());
+    }
     let now = actor.desk.engine().now();
     let (leg, amount, note) = match request {
         Request::Capture { amount, .. } => (Leg::Capture, amount, Note::default()),
@@ -373,7 +421,7 @@ impl Actor {
         (amount.units < left).then(|| Refusal::Operation("keeping the rest of a hold for a later capture".to_owned()))
     }
 
-    fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
+    pub(super) fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
         let ground = Ground {
             desk: &self.desk,
             route: &self.route,
@@ -392,7 +440,7 @@ impl Actor {
     }
 
     /// The payment as it is now.
-    fn present(&self) -> crate::gateway::canonical::View {
+    pub(super) fn present(&self) -> crate::gateway::canonical::View {
         let n = self
             .state
             .winner
@@ -407,6 +455,7 @@ impl Actor {
         let view = Box::new(self.present());
         let refund = kind.strip_prefix("refund:").and_then(|n| n.parse::<u16>().ok());
         let answer = match operation {
+            Operation::List if kind == "order" => Answer::List(vec![*view]),
             Operation::List => Answer::Refunds(view.clone(), view.refunds.clone()),
             Operation::RetrieveRefund => {
                 let id = refund.map(|n| self.refund_id(n));
@@ -450,6 +499,7 @@ impl Actor {
                 // Asked for, and not done yet: honest, and no failure.
                 if accepted && waiting.operation == Operation::Capture {
                     view.status = Status::Processing;
+                    view.taking = self.state.attempt(n).and_then(|attempt| attempt.amount);
                 }
                 if accepted && waiting.operation == Operation::Void {
                     view.status = Status::Voided;
@@ -519,7 +569,7 @@ impl Actor {
         }
     }
 
-    fn named(&self, mut reply: Reply, outcome: &'static str) -> Told {
+    pub(super) fn named(&self, mut reply: Reply, outcome: &'static str) -> Told {
         let n = self
             .state
             .winner

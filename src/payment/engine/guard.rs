@@ -12,6 +12,7 @@ use super::super::core::{Phase, State};
 use super::opening::over;
 use super::source::KeySource;
 use super::{Desk, Route};
+use crate::gateway::canonical::Order;
 use crate::ledger::LedgerError;
 
 /// What is known of an order.
@@ -26,8 +27,21 @@ pub(super) enum Standing {
 }
 
 impl Desk {
+    /// What is known of the order that a request pays, and the order itself where it was opened here.
+    pub(super) async fn of_order(
+        &self,
+        route: &Arc<Route>,
+        order: Option<&str>,
+    ) -> Result<(Standing, Option<Order>), LedgerError> {
+        let Some(order) = order else {
+            return Ok((Standing::Free, None));
+        };
+        let standing = self.standing(route, &KeySource::Order(order.to_owned())).await?;
+        Ok((standing, self.opened_here(route, order).await?))
+    }
+
     /// Looks an order up. `Err` when the ledger does not say: then nothing may be sent for it.
-    pub(super) async fn standing(&self, route: &Arc<Route>, source: &KeySource) -> Result<Standing, LedgerError> {
+    async fn standing(&self, route: &Arc<Route>, source: &KeySource) -> Result<Standing, LedgerError> {
         for generation in 0.. {
             let hash = source.hash(self.engine.ledger.keys(), route, uuid::Uuid::nil(), generation);
             let Some(found) = self.engine.ledger.by_key(hash).await? else {

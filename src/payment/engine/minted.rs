@@ -137,6 +137,7 @@ impl Created {
             amount: self.amount,
             captured: nothing,
             refunded: nothing,
+            taking: None,
             capture: self.capture,
             created: self.created,
             voided_at,

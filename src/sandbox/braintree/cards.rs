@@ -104,9 +104,10 @@ pub(super) fn response(code: u32) -> (&'static str, &'static str) {
 }
 
 /// Merchant accounts that a fresh simulator has, with their currency and its decimals. The first is the default one.
-pub(super) const ACCOUNTS: [(&str, &str, u32); 4] = [
+pub(super) const ACCOUNTS: [(&str, &str, u32); 5] = [
     ("sandbox_usd", "USD", 2),
     ("sandbox_eur", "EUR", 2),
     ("sandbox_gbp", "GBP", 2),
     ("sandbox_jpy", "JPY", 0),
+    ("sandbox_inr", "INR", 2),
 ];

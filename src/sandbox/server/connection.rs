@@ -149,7 +149,10 @@ async fn hyper_side(core: Arc<Core>, link: Arc<Link>, io: TokioIo<tokio::io::Dup
     if link.http2 {
         drive!(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
     }
-    drive!(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+    // What was accepted just before the script began to refuse is answered, and ends.
+    let mut http1 = hyper::server::conn::http1::Builder::new();
+    http1.keep_alive(!core.script().refuses());
+    drive!(http1.serve_connection(io, service));
 }
 
 /// Waits until the script begins to refuse connections.

@@ -1,12 +1,13 @@
 // The official Adyen SDK for Node, one operation at a time.
 //
-// usage: adyen_node.mjs NODE_MODULES BASE REFERENCE DECLINED_NUMBER DECLINED_HOLDER     (BASE with the version)
+// usage: adyen_node.mjs NODE_MODULES BASE REFERENCE CASE     (see run.py)
 //
 // The SDK's own transport speaks https only; the application hands it another one.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
-const [modules, base, prefix, badNumber, badHolder] = process.argv.slice(2);
+const [modules, base, prefix, given] = process.argv.slice(2);
+const wanted = JSON.parse(given);
 const { CheckoutAPI, Client, EnvironmentEnum, HttpClientException } = createRequire(`${modules}/`)("@adyen/api-library");
 
 class PlainHttp {
@@ -25,19 +26,43 @@ const merchantAccount = "AcmeECOM";
 const checkout = new CheckoutAPI(new Client({ apiKey: "sandbox", environment: EnvironmentEnum.TEST }, new PlainHttp()));
 // Each access makes a new object: these two are kept.
 const [payments, modifications] = [checkout.PaymentsApi, checkout.ModificationsApi];
-payments.baseUrl = base;
-modifications.baseUrl = base;
-const amount = (value) => ({ currency: "USD", value });
+payments.baseUrl = `${base}/v71`;
+modifications.baseUrl = `${base}/v71`;
+const amount = (value) => ({ currency: wanted.currency, value });
 
-async function pay(name, { manual = false, number = "4242424242424242", holder = "J. Smith", result = "Authorised" } = {}) {
-  const answer = await payments.payments(
-    {
-      amount: amount(2000), reference: `${prefix}-${name}`, merchantAccount, returnUrl: "https://shop.example/return",
-      paymentMethod: { type: "scheme", number, expiryMonth: "03", expiryYear: "2030", cvc: "737", holderName: holder },
-      ...(manual ? { additionalData: { manualCapture: "true" } } : { captureDelayHours: 0 }),
-    },
-    { idempotencyKey: `${prefix}-${name}` },
-  );
+// While the outcome is being found out, the same key asks again.
+async function decided(call) {
+  for (const patience = Date.now() + 20_000; ; ) {
+    try {
+      const answer = await call();
+      if (answer.resultCode !== "Received" || Date.now() > patience) return answer;
+    } catch (error) {
+      if (!["704", "903"].includes(error.errorCode) || Date.now() > patience) throw error;
+    }
+    await new Promise((later) => setTimeout(later, 50));
+  }
+}
+function source(good) {
+  if (wanted.card) {
+    const [number, holderName] = good ? ["4242424242424242", "J. Smith"] : [wanted.number, wanted.holder];
+    return { paymentMethod: { type: "scheme", number, expiryMonth: "03", expiryYear: "2030", cvc: "737", holderName } };
+  }
+  const [storedPaymentMethodId, shopperReference] = good ? ["8415698462516992", "shopper-1"] : ["DECLINED00000012", "shopper-2"];
+  const how = wanted.mandate
+    ? { shopperInteraction: "ContAuth", recurringProcessingModel: "UnscheduledCardOnFile", shopperEmail: "a@example.com", telephoneNumber: "9000090000" }
+    : { shopperInteraction: "Ecommerce", recurringProcessingModel: "CardOnFile" };
+  return { paymentMethod: { type: "scheme", storedPaymentMethodId }, shopperReference, ...how };
+}
+// Where the taker gives back a part only of what is settled, which happens at night, the night comes now.
+async function night() {
+  if (wanted.night) assert.ok((await fetch(wanted.night, { method: "POST", body: '{"settle": "now"}' })).ok);
+}
+async function pay(name, { manual = false, good = true, value = 2000, result = "Authorised" } = {}) {
+  const body = {
+    amount: amount(value), reference: `${prefix}-${name}`, merchantAccount, returnUrl: "https://shop.example/return", ...source(good),
+    ...(manual ? { additionalData: { manualCapture: "true" } } : { captureDelayHours: 0 }),
+  };
+  const answer = await decided(() => payments.payments(body, { idempotencyKey: `${prefix}-${name}` }));
   assert.equal(answer.resultCode, result);
   assert.equal(answer.merchantReference, `${prefix}-${name}`);
   return answer;
@@ -50,8 +75,8 @@ async function modified(call, name, psp, value) {
 }
 
 const operations = {
-  create: async () => {
-    assert.equal((await pay("create")).amount.value, 2000);
+  sale: async () => {
+    assert.equal((await pay("sale")).amount.value, 2000);
     return { captured: 2000 };
   },
   authorise: async () => {
@@ -71,25 +96,32 @@ const operations = {
     return { captured: 2000, refunded: 2000 };
   },
   "partial refund": async () => {
-    await modified("refundCapturedPayment", "partial refund", (await pay("partial refund")).pspReference, 500);
+    const paid = (await pay("partial refund")).pspReference;
+    await night();
+    await modified("refundCapturedPayment", "partial refund", paid, 500);
     return { captured: 2000, refunded: 500 };
   },
   void: async () => {
     await modified("cancelAuthorisedPaymentByPspReference", "void", (await pay("void", { manual: true })).pspReference);
     return {};
   },
+  // Adyen has no call that shows a payment: the same request under the same key is how it is asked about.
+  retrieve: async () => {
+    assert.equal((await pay("retrieve")).pspReference, (await pay("retrieve")).pspReference);
+    return { captured: 2000 };
+  },
   decline: async () => {
-    assert.ok((await pay("decline", { number: badNumber, holder: badHolder, result: "Refused" })).refusalReasonCode);
+    assert.ok((await pay("decline", { good: false, value: wanted.decline_amount, result: "Refused" })).refusalReasonCode);
     return {};
   },
   error: async () => {
-    const body = { merchantAccount, amount: amount(1) };
-    await assert.rejects(modifications.captureAuthorisedPayment("NOSUCHPAYMENT000", body, { idempotencyKey: `${prefix}-error` }), (error) => {
-      if (error.statusCode !== 422) throw error;
-      assert.equal(error.errorCode, "167");
+    const held = (await pay("error", { manual: true })).pspReference;
+    await assert.rejects(modified("captureAuthorisedPayment", "error", held, -1), (error) => {
+      if (![400, 422].includes(error.statusCode)) throw error;
+      assert.ok(error.errorCode);
       return true;
     });
-    return {};
+    return { held: 2000 };
   },
 };
 

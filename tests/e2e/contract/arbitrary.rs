@@ -255,6 +255,7 @@ pub fn view(dialect: Dialect) -> impl Strategy<Value = View> {
                 } else {
                     zero
                 },
+                taking: None,
                 capture: if manual {
                     CaptureMode::Manual
                 } else {

@@ -268,6 +268,7 @@ fn view() -> View {
         amount,
         captured: nothing,
         refunded: nothing,
+        taking: None,
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

@@ -14,10 +14,19 @@ fn down(shop: &Shop, name: &str) {
         .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
 }
 
-/// Opens an order, as the application does before every payment.
+/// An order, as the application opens it before every payment.
+fn order_body(receipt: &str, capture: &str) -> Value {
+    json!({"amount": 50_000, "currency": "INR", "receipt": receipt, "payment": {"capture": capture,
+        "capture_options": {"automatic_expiry_period": 12, "manual_expiry_period": 7200}}})
+}
+
+/// Opens an order for a sale.
 async fn order(shop: &Shop, receipt: &str) -> String {
-    let body = json!({"amount": 50_000, "currency": "INR", "receipt": receipt, "payment": {"capture": "automatic",
-        "capture_options": {"automatic_expiry_period": 12, "manual_expiry_period": 7200}}});
+    opened(shop, receipt, "automatic").await
+}
+
+async fn opened(shop: &Shop, receipt: &str, capture: &str) -> String {
+    let body = order_body(receipt, capture);
     let opened = shop.razorpay_send("POST", "/v1/orders", "", &body).await;
     assert_eq!(opened.status(), 200, "{}", opened.text());
     parsed(&opened)["id"].as_str().unwrap().to_owned()
@@ -140,6 +149,103 @@ async fn razorpays_application_is_served_by_the_others_and_told_under_its_own_si
             (live[0].gateway.as_str(), live[0].captured, live[0].refunded),
             (owner, 50_000, 20_000)
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_opened_while_razorpay_is_down_and_paid_elsewhere_also_when_it_is_back() {
+    let shop = Shop::with(Setup {
+        razorpay: "razorpay, stripe",
+        breaker: "consecutive: 1, min_calls: 1000, open: 600s, open_max: 600s",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "razorpay");
+    // As long as the breaker is closed an order is Razorpay's to open.
+    let body = order_body("r-0", "automatic");
+    let refused = shop.razorpay_send("POST", "/v1/orders", "", &body).await;
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    let (sale, hold) = (order(&shop, "r-1").await, opened(&shop, "r-2", "manual").await);
+    let mut partial = order_body("r-3", "automatic");
+    partial["partial_payment"] = true.into();
+    let refused = shop.razorpay_send("POST", "/v1/orders", "", &partial).await;
+    assert_eq!(refused.status(), 503, "only Razorpay takes parts: {}", refused.text());
+    let look = async |shop: &Shop, path: &str| {
+        let shown = shop.razorpay_send("GET", path, "", &Value::Null).await;
+        assert_eq!(shown.status(), 200, "{path}: {}", shown.text());
+        parsed(&shown)
+    };
+    let shown = look(&shop, &format!("/v1/orders/{sale}")).await;
+    assert_eq!(
+        (&shown["status"], &shown["receipt"], &shown["attempts"]),
+        (&json!("created"), &json!("r-1"), &json!(0))
+    );
+    let none = look(&shop, &format!("/v1/orders/{sale}/payments")).await;
+    assert_eq!(none, json!({"entity": "collection", "count": 0, "items": []}));
+
+    // The orders survive the process, and Razorpay, which is back, never hears of them.
+    let shop = shop.crash();
+    shop.gateway("razorpay").clear_faults();
+    let other = json!({"email": "a@example.com", "contact": "9000090000", "amount": 40_000, "currency": "INR",
+        "order_id": sale, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000001", "recurring": true});
+    let refused = shop
+        .razorpay_send("POST", "/v1/payments/create/recurring", "", &other)
+        .await;
+    assert_eq!(
+        parsed(&refused)["error"]["reason"],
+        "order_amount_mismatch",
+        "{}",
+        refused.text()
+    );
+    let upi = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
+        "order_id": sale, "method": "upi", "vpa": "success@razorpay"});
+    let refused = shop.razorpay_send("POST", "/v1/payments/create/json", "", &upi).await;
+    assert_eq!(
+        parsed(&refused)["error"]["reason"],
+        "parameter_not_portable",
+        "{}",
+        refused.text()
+    );
+    let paid = charge(&shop, &sale).await;
+    assert_eq!(paid.status(), 200, "{}", paid.text());
+    assert_eq!(paid.header("sentinel-gateway"), Some("stripe"));
+    assert_eq!(paid.header("sentinel-failover"), Some("true"));
+    let id = parsed(&paid)["razorpay_payment_id"].as_str().unwrap().to_owned();
+    assert_eq!(parsed(&charge(&shop, &sale).await)["razorpay_payment_id"], id.as_str());
+    let shown = look(&shop, &format!("/v1/orders/{sale}")).await;
+    assert_eq!(
+        (&shown["status"], &shown["amount_paid"], &shown["amount_due"]),
+        (&json!("paid"), &json!(50_000), &json!(0))
+    );
+    let payments = look(&shop, &format!("/v1/orders/{sale}/payments")).await;
+    assert_eq!(payments["items"][0]["id"], id.as_str(), "{payments}");
+
+    // The order says that this one is held; what is captured of it is the whole.
+    let held = parsed(&charge(&shop, &hold).await)["razorpay_payment_id"].clone();
+    let path = format!("/v1/payments/{}", held.as_str().unwrap());
+    assert_eq!(look(&shop, &path).await["status"], "authorized");
+    let capture = |amount: i64| json!({"amount": amount, "currency": "INR"});
+    let part = shop
+        .razorpay_send("POST", &format!("{path}/capture"), "", &capture(20_000))
+        .await;
+    assert_eq!(parsed(&part)["error"]["reason"], "amount_mismatch", "{}", part.text());
+    let whole = shop
+        .razorpay_send("POST", &format!("{path}/capture"), "", &capture(50_000))
+        .await;
+    assert_eq!(parsed(&whole)["status"], "captured", "{}", whole.text());
+    let requests = shop.gateway("razorpay").requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.path.contains("/payments/create/")),
+        "{requests:#?}"
+    );
+    let audit = shop.audit().await;
+    assert!(audit.clean(), "{audit:#?}");
+    for order in [sale, hold] {
+        let live = audit.live(&order);
+        assert_eq!((live.len(), live[0].captured), (1, 50_000), "{audit:#?}");
+        assert_eq!(live[0].gateway, "stripe");
     }
 }
 

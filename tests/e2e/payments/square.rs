@@ -115,6 +115,75 @@ async fn a_hold_taken_elsewhere_is_captured_once_and_another_is_cancelled_by_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hold_taken_elsewhere_is_lowered_first_and_then_captured_for_as_much() {
+    let shop = Shop::with(Setup {
+        square: "square, stripe",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "square");
+    let edit = |amount: i64| {
+        json!({"idempotency_key": format!("lower-{amount}"),
+            "payment": {"amount_money": {"amount": amount, "currency": "EUR"}}})
+    };
+    let mut paths = Vec::new();
+    for (order, capabilities) in [
+        ("order-1", json!(["EDIT_AMOUNT_DOWN"])),
+        ("order-2", json!(["EDIT_AMOUNT_DOWN"])),
+    ] {
+        let held = parsed(&pay(&shop, order, order, false).await)["payment"].clone();
+        assert_eq!(held["capabilities"], capabilities, "{held}");
+        let path = format!("/v2/payments/{}", held["id"].as_str().unwrap());
+        let lowered = shop.square_send("PUT", &path, &edit(1500)).await;
+        assert_eq!(lowered.status(), 200, "{}", lowered.text());
+        let payment = parsed(&lowered)["payment"].clone();
+        assert_eq!(
+            (&payment["status"], &payment["amount_money"]["amount"]),
+            (&json!("APPROVED"), &json!(1500))
+        );
+        assert_ne!(payment["version_token"], held["version_token"]);
+        for other in [1600, 0] {
+            let refused = shop.square_send("PUT", &path, &edit(other)).await;
+            assert_eq!(refused.status(), 400, "{other}: {}", refused.text());
+        }
+        assert_eq!(books(&shop, "stripe", order).await, (0, 0, 1999));
+        paths.push(path);
+    }
+    // What it was lowered to is not forgotten with the process.
+    let shop = shop.crash();
+    let shown = shop.square_send("GET", &paths[0], &Value::Null).await;
+    assert_eq!(
+        parsed(&shown)["payment"]["amount_money"]["amount"],
+        1500,
+        "{}",
+        shown.text()
+    );
+    for _ in 0..2 {
+        let done = shop
+            .square_send("POST", &format!("{}/complete", paths[0]), &json!({}))
+            .await;
+        let payment = parsed(&done)["payment"].clone();
+        assert_eq!(
+            (&payment["status"], &payment["amount_money"]["amount"]),
+            (&json!("COMPLETED"), &json!(1500))
+        );
+    }
+    assert_eq!(books(&shop, "stripe", "order-1").await, (1500, 0, 0));
+    let late = shop.square_send("PUT", &paths[0], &edit(1000)).await;
+    assert_eq!(late.status(), 400, "{}", late.text());
+    let cancelled = shop
+        .square_send("POST", &format!("{}/cancel", paths[1]), &Value::Null)
+        .await;
+    assert_eq!(
+        parsed(&cancelled)["payment"]["status"],
+        "CANCELED",
+        "{}",
+        cancelled.text()
+    );
+    assert_eq!(books(&shop, "stripe", "order-2").await, (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn square_takes_stripes_payments_and_captures_less_by_lowering_them() {
     let shop = Shop::with(Setup {
         stripe: "stripe, square",

@@ -331,6 +331,7 @@ fn view(amount: Amount, status: Status) -> View {
             Amount::zero(amount.currency)
         },
         refunded: Amount::zero(amount.currency),
+        taking: None,
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

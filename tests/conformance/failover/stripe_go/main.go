@@ -1,11 +1,14 @@
-// The official Stripe SDK for Go, one operation at a time: usage: stripe_failover_go BASE REFERENCE DECLINE_CODE
+// The official Stripe SDK for Go, one operation at a time: usage: stripe_failover_go BASE REFERENCE CASE (see run.py)
 package main
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/stripe/stripe-go/v82"
 	"github.com/stripe/stripe-go/v82/client"
@@ -19,9 +22,15 @@ const (
 var (
 	prefix string
 	sc     *client.API
-	good   = map[string]string{"sentinel_adyen": "shopper-1/8415698462516992", "sentinel_paypal": "8kk845"}
-	empty  = map[string]string{"sentinel_adyen": "shopper-2/DECLINED00000012", "sentinel_paypal": "DECLINE-5120"}
+	wanted struct {
+		Currency      string
+		Mandate       bool
+		DeclineAmount int64 `json:"decline_amount"`
+		Code, Night   string
+	}
 )
+
+const good, empty = "pm_card_visa", "pm_card_chargeDeclinedInsufficientFunds"
 
 // A report is what the SDK was told of a payment, in cents.
 type report map[string]int64
@@ -35,17 +44,34 @@ func want(holds bool, what string, got any) error {
 	return fmt.Errorf("%s: %.300s", what, text)
 }
 
-func pay(name string, capture stripe.PaymentIntentCaptureMethod, method string, tokens map[string]string) (*stripe.PaymentIntent, error) {
+// decided asks again under the same key while the outcome is being found out.
+func decided(params *stripe.PaymentIntentParams) (*stripe.PaymentIntent, error) {
+	for patience := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		paid, err := sc.PaymentIntents.New(params)
+		var refusal *stripe.Error
+		doubt := errors.As(err, &refusal) && refusal.LastResponse != nil &&
+			strings.HasPrefix(refusal.LastResponse.Header.Get("Sentinel-Outcome"), "unknown")
+		if !doubt || time.Now().After(patience) {
+			return paid, err
+		}
+	}
+}
+
+func pay(name string, capture stripe.PaymentIntentCaptureMethod, method string, amount int64) (*stripe.PaymentIntent, error) {
 	params := &stripe.PaymentIntentParams{
-		Amount: stripe.Int64(2000), Currency: stripe.String("usd"), PaymentMethod: stripe.String(method), Confirm: stripe.Bool(true),
+		Amount: stripe.Int64(amount), Currency: stripe.String(strings.ToLower(wanted.Currency)), PaymentMethod: stripe.String(method), Confirm: stripe.Bool(true),
 		PaymentMethodTypes: stripe.StringSlice([]string{"card"}), CaptureMethod: stripe.String(string(capture)),
 	}
 	params.AddMetadata("order_id", prefix+"-"+name)
-	for key, token := range tokens {
-		params.AddMetadata(key, token)
+	if wanted.Mandate {
+		params.OffSession = stripe.Bool(true)
+		params.ReceiptEmail = stripe.String("a@example.com")
+		params.Shipping = &stripe.ShippingDetailsParams{
+			Name: stripe.String("A"), Phone: stripe.String("9000090000"), Address: &stripe.AddressParams{Line1: stripe.String("1 Street")},
+		}
 	}
 	params.SetIdempotencyKey(prefix + "-" + name)
-	paid, err := sc.PaymentIntents.New(params)
+	paid, err := decided(params)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +83,9 @@ func pay(name string, capture stripe.PaymentIntentCaptureMethod, method string, 
 }
 
 func sale(name string) (*stripe.PaymentIntent, error) {
-	return pay(name, automatic, "pm_card_visa", good)
+	return pay(name, automatic, good, 2000)
 }
-func hold(name string) (*stripe.PaymentIntent, error) { return pay(name, manual, "pm_card_visa", good) }
+func hold(name string) (*stripe.PaymentIntent, error) { return pay(name, manual, good, 2000) }
 
 func take(name string, amount int64) error {
 	held, err := hold(name)
@@ -79,10 +105,27 @@ func take(name string, amount int64) error {
 	return want(done || taken.Status == stripe.PaymentIntentStatusProcessing, "capture", taken)
 }
 
+// night comes now where the taker gives back a part only of what is settled, which happens at night.
+func night() error {
+	if wanted.Night == "" {
+		return nil
+	}
+	answer, err := http.Post(wanted.Night, "application/json", strings.NewReader(`{"settle": "now"}`))
+	if err == nil {
+		err = answer.Body.Close()
+	}
+	return err
+}
+
 func giveBack(name string, amount int64) error {
 	paid, err := sale(name)
 	if err != nil {
 		return err
+	}
+	if amount < 2000 {
+		if err := night(); err != nil {
+			return err
+		}
 	}
 	params := &stripe.RefundParams{PaymentIntent: stripe.String(paid.ID)}
 	if amount < 2000 {
@@ -97,32 +140,19 @@ func giveBack(name string, amount int64) error {
 	return want(moved && back.Amount == amount, "refund", back)
 }
 
-// void holds and cancels, and gives the intent.
-func void(name string) (*stripe.PaymentIntent, error) {
-	held, err := hold(name)
-	if err != nil {
-		return nil, err
-	}
-	gone, err := sc.PaymentIntents.Cancel(held.ID, nil)
-	if err != nil {
-		return nil, err
-	}
-	return gone, want(gone.Status == stripe.PaymentIntentStatusCanceled, "void", gone)
-}
-
 var operations = []struct {
 	name string
 	run  func() (report, error)
 }{
-	{"create", func() (report, error) {
-		paid, err := sale("create")
+	{"sale", func() (report, error) {
+		paid, err := sale("sale")
 		if err != nil {
 			return nil, err
 		}
 		return report{"captured": 2000}, want(paid.AmountReceived == 2000, "sale", paid)
 	}},
 	{"create only", func() (report, error) {
-		params := &stripe.PaymentIntentParams{Amount: stripe.Int64(2000), Currency: stripe.String("usd"), PaymentMethodTypes: stripe.StringSlice([]string{"card"})}
+		params := &stripe.PaymentIntentParams{Amount: stripe.Int64(2000), Currency: stripe.String("eur"), PaymentMethodTypes: stripe.StringSlice([]string{"card"})}
 		params.AddMetadata("order_id", prefix+"-create only")
 		made, err := sc.PaymentIntents.New(params)
 		if err != nil {
@@ -141,8 +171,15 @@ var operations = []struct {
 		return report{"captured": 2000, "refunded": 500}, giveBack("partial refund", 500)
 	}},
 	{"void", func() (report, error) {
-		_, err := void("void")
-		return report{}, err
+		held, err := hold("void")
+		if err != nil {
+			return nil, err
+		}
+		gone, err := sc.PaymentIntents.Cancel(held.ID, nil)
+		if err != nil {
+			return nil, err
+		}
+		return report{}, want(gone.Status == stripe.PaymentIntentStatusCanceled, "void", gone)
 	}},
 	{"retrieve", func() (report, error) {
 		paid, err := sale("retrieve")
@@ -174,10 +211,10 @@ var operations = []struct {
 		return report{"captured": 2000}, want(found, "the payment is not in the list", paid.ID)
 	}},
 	{"decline", func() (report, error) {
-		_, err := pay("decline", automatic, "pm_card_chargeDeclinedInsufficientFunds", empty)
+		_, err := pay("decline", automatic, empty, wanted.DeclineAmount)
 		var refusal *stripe.Error
 		if errors.As(err, &refusal) && refusal.Type == stripe.ErrorTypeCard {
-			return report{}, want(string(refusal.DeclineCode) == os.Args[3], "decline", refusal.DeclineCode)
+			return report{}, want(string(refusal.DeclineCode) == wanted.Code, "decline", refusal.DeclineCode)
 		}
 		if err == nil {
 			err = errors.New("a card without money was charged")
@@ -185,24 +222,40 @@ var operations = []struct {
 		return nil, err
 	}},
 	{"error", func() (report, error) {
-		gone, err := void("error")
+		paid, err := sale("error")
 		if err != nil {
 			return nil, err
 		}
-		_, err = sc.PaymentIntents.Capture(gone.ID, nil)
+		_, err = sc.PaymentIntents.Capture(paid.ID, nil)
 		var refusal *stripe.Error
 		if errors.As(err, &refusal) && refusal.Code == stripe.ErrorCodePaymentIntentUnexpectedState {
-			return report{}, want(refusal.Type == stripe.ErrorTypeInvalidRequest, "error", refusal.Type)
+			return report{"captured": 2000}, want(refusal.Type == stripe.ErrorTypeInvalidRequest, "error", refusal.Type)
 		}
 		if err == nil {
-			err = errors.New("a voided payment was captured")
+			err = errors.New("a captured payment was captured again")
 		}
 		return nil, err
 	}},
 }
 
+// reason says why no other gateway was asked, or else what the error's code is.
+func reason(refusal *stripe.Error) string {
+	if refusal.LastResponse != nil {
+		if _, unavailable, said := strings.Cut(refusal.LastResponse.Header.Get("Sentinel-Failover"), "reason="); said {
+			return unavailable
+		}
+	}
+	if refusal.Code != "" {
+		return string(refusal.Code)
+	}
+	return string(refusal.Type)
+}
+
 func main() {
 	prefix = os.Args[2]
+	if err := json.Unmarshal([]byte(os.Args[3]), &wanted); err != nil {
+		panic(err)
+	}
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		URL: stripe.String(os.Args[1]), MaxNetworkRetries: stripe.Int64(0), LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
 	})
@@ -215,10 +268,7 @@ func main() {
 		case err == nil:
 			line["told"] = told
 		case errors.As(err, &refusal):
-			line["refused"] = string(refusal.Code)
-			if refusal.Code == "" {
-				line["refused"] = string(refusal.Type)
-			}
+			line["refused"] = reason(refusal)
 		default:
 			line["failed"] = err.Error()
 		}
