@@ -65,11 +65,12 @@ pub fn between(before: &State, after: &State) -> Vec<News> {
             Verdict::Failed {
                 n: Some(n),
                 why: Failure::Declined,
-            } => {
-                if elsewhere(after, n) {
-                    tell(Kind::Failed, n);
-                }
-            }
+            } if elsewhere(after, n) => tell(Kind::Failed, n),
+            // Its own gateway's decline is its own gateway's to tell.
+            Verdict::Failed {
+                n: Some(_),
+                why: Failure::Declined,
+            } => {}
             Verdict::Failed { n, .. } if after.parked && !own_effect(after) => tell(Kind::Failed, n.unwrap_or(0)),
             _ => {}
         }

@@ -31,8 +31,7 @@ async fn adyen() -> Gateway {
 /// A tenant with credentials at Stripe, which is down, and at Adyen.
 async fn tenant(house: &House) -> Value {
     let account = house.register("a@example.com").await;
-    for index in 0..2 {
-        let (gateway, fields) = CREDENTIALS[index];
+    for (gateway, fields) in CREDENTIALS.into_iter().take(2) {
         store(house, text(&account, "token"), gateway, fields).await;
     }
     account
