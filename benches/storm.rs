@@ -557,6 +557,14 @@ fn audit(orders: &[Order], books: &Audit) -> Vec<String> {
         );
     }
     println!("{} orders with more than one live charge", books.doubled.len());
+    let refused = |order: &&Order| matches!(order.then, Some(Told::Refused(_)));
+    println!(
+        "{} captures, releases or refunds refused by the gateway and not done",
+        orders.iter().filter(refused).count()
+    );
+    for order in orders.iter().filter(refused).take(5) {
+        println!("  {order:?}");
+    }
     let mut waited: Vec<Duration> = orders.iter().map(|order| order.waited).collect();
     waited.sort_unstable();
     let at = |share: f64| waited[((waited.len() - 1) as f64 * share) as usize].as_secs_f64();
@@ -595,9 +603,9 @@ fn judge<'a>(order: &'a Order, found: &[&Position]) -> (&'a str, Option<&'static
             };
             let fits = match &order.then {
                 None | Some(Told::Done { .. }) => is(true),
-                Some(Told::NotTaken | Told::Declined) => is(false),
+                // A refusal that is true contradicts no books; how many there were is printed.
+                Some(Told::NotTaken | Told::Declined | Told::Refused(_)) => is(false),
                 Some(Told::InDoubt) => is(false) || is(true),
-                Some(Told::Refused(_)) => false,
             };
             let column = if gateway == "stripe" { "stripe" } else { "adyen" };
             (column, (!fits).then_some("the books differ from what was told"))
