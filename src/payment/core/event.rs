@@ -256,7 +256,7 @@ pub enum FollowUpVerdict {
         /// Which attempt.
         n: u16,
     },
-    /// It provably never reached the owner; the same request may be sent again.
+    /// It provably never reached the owner, or the owner had no time for it; the same request may be sent again.
     NotSent {
         /// Which attempt.
         n: u16,

@@ -10,7 +10,7 @@ use super::record::Record;
 use super::state::{Attempt, Phase, State, Why};
 use super::turn::Turn;
 use crate::gateway::Leg;
-use crate::gateway::outcome::Outcome;
+use crate::gateway::outcome::{Outcome, Rejection};
 use crate::money::Amount;
 
 /// What of a payment's money is where, in units of its currency. Doubtful movements count as done.
@@ -106,7 +106,9 @@ impl Turn {
             Outcome::Unknown if self.s.here.in_flight.contains(&n) => {}
             Outcome::Unknown if attempt.accepted => self.answer_follow_up(index, n, &attempt),
             Outcome::Unknown if self.replayable(&attempt) => self.resend(n),
-            Outcome::NotSent if self.impossible(leg, amount).is_none() => self.send_follow_up(index),
+            Outcome::NotSent | Outcome::Rejected(Rejection::Transient) if self.impossible(leg, amount).is_none() => {
+                self.send_follow_up(index);
+            }
             _ => self.answer_follow_up(index, n, &attempt),
         }
     }
@@ -203,7 +205,8 @@ impl Turn {
         let verdict = match attempt.known.outcome() {
             Outcome::Succeeded => FollowUpVerdict::Done { n },
             Outcome::Unknown if attempt.accepted => FollowUpVerdict::Accepted { n },
-            Outcome::NotSent => FollowUpVerdict::NotSent { n },
+            // A gateway that has no time now has not refused: it may be asked again, under the same key.
+            Outcome::NotSent | Outcome::Rejected(Rejection::Transient) => FollowUpVerdict::NotSent { n },
             Outcome::Rejected(_) | Outcome::Declined(_) | Outcome::Fenced => FollowUpVerdict::Refused { n },
             _ => FollowUpVerdict::InDoubt { n },
         };

@@ -525,7 +525,7 @@ impl Actor {
             FollowUpVerdict::NotSent { .. } => error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "gateway_unavailable",
-                "The gateway that has the payment cannot be reached; nothing was done. Send it again.",
+                "The gateway that has the payment cannot take it now; nothing was done. Send it again.",
                 "not_sent",
             ),
             FollowUpVerdict::InDoubt { .. } => {

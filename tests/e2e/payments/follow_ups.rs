@@ -1,6 +1,7 @@
 //! What comes after a payment that was taken elsewhere: capture, void, refund, look, list; all reach the owner.
 
-use sentinel::sandbox::fault::{Fault, Match, Rule};
+use sentinel::sandbox::NativeError;
+use sentinel::sandbox::fault::{Fault, Match, Rule, When};
 
 use crate::support::shop::{Setup, Shop, parsed};
 
@@ -135,6 +136,34 @@ async fn what_the_own_gateway_has_is_forwarded_untouched() {
     // An id that nobody here knows is the gateway's to judge.
     let unknown = shop.stripe_get("/v1/payment_intents/pi_unknown").await;
     assert_eq!(unknown.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_has_no_time_now_has_not_refused() {
+    let shop = shop("stripe, adyen").await;
+    let held = shop.hold("hold", "order-1").await;
+    let id = parsed(&held)["id"].as_str().unwrap().to_owned();
+    shop.gateway("adyen").fault(Rule::once(
+        Match::default(),
+        Fault::Native {
+            error: NativeError::Unavailable,
+            when: When::Before,
+            retry_after: None,
+            stored: false,
+        },
+    ));
+    let capture = || async {
+        let path = format!("/v1/payment_intents/{id}/capture");
+        shop.stripe_post(&path, "capture", "amount_to_capture=1500").await
+    };
+    let busy = capture().await;
+    assert_eq!(busy.status(), 503, "{}", busy.text());
+    assert_eq!(busy.header("sentinel-outcome"), Some("not_sent"));
+    let done = capture().await;
+    assert_eq!(done.status(), 200, "{}", done.text());
+    let audit = shop.audit().await;
+    let position = audit.positions.iter().find(|p| p.gateway == "adyen").unwrap();
+    assert_eq!(position.captured, 1500, "{audit:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
