@@ -285,6 +285,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
             spans.flush(FLUSH).await;
         }
         tracing::info!("stopped");
+        service::farewell();
         Ok(())
     })
 }

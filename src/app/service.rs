@@ -36,41 +36,73 @@ const WAITING: usize = 64;
 /// States on their way to the manager.
 #[derive(Debug, Default)]
 struct Queue {
-    states: Mutex<VecDeque<String>>,
-    filled: Condvar,
+    states: Mutex<States>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct States {
+    waiting: VecDeque<String>,
+    /// One was taken out, and is not delivered yet.
+    under_way: bool,
 }
 
 impl Queue {
     fn push(&self, state: String) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.len() == WAITING {
-            states.pop_front();
+        if states.waiting.len() == WAITING {
+            states.waiting.pop_front();
             tracing::debug!("the service manager does not read what it is told");
         }
-        states.push_back(state);
-        self.filled.notify_one();
+        states.waiting.push_back(state);
+        self.moved.notify_all();
     }
 
+    /// The next state, once the one before it is delivered.
     fn next(&self) -> String {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.under_way = false;
+        self.moved.notify_all();
         loop {
-            match states.pop_front() {
-                Some(state) => return state,
-                None => states = self.filled.wait(states).unwrap_or_else(PoisonError::into_inner),
+            match states.waiting.pop_front() {
+                Some(state) => {
+                    states.under_way = true;
+                    return state;
+                }
+                None => states = self.moved.wait(states).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
+
+    /// Waits until everything is delivered, but not for longer than this.
+    fn settle(&self, limit: Duration) {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self
+            .moved
+            .wait_timeout_while(states, limit, |states| states.under_way || !states.waiting.is_empty());
+    }
 }
+
+static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
+
+/// How long the process stays for a manager that has not read of its leave.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Tells the service manager.
 pub fn tell(state: State<'_>) {
-    static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
     let Some(queue) = QUEUE.get_or_init(|| manager().and_then(deliver_to)) else {
         return;
     };
     match message(state) {
         Ok(message) => queue.push(message),
         Err(error) => tracing::debug!(%error, "no service manager was told"),
+    }
+}
+
+/// Gives a manager that reads slowly a moment to hear everything. The last thing that a process does.
+pub fn farewell() {
+    if let Some(Some(queue)) = QUEUE.get() {
+        queue.settle(FAREWELL);
     }
 }
 
