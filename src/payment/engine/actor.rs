@@ -607,8 +607,8 @@ impl Actor {
         self.paused.remove(&n);
     }
 
-    fn schedule(&mut self, n: u16, pause: Pause) {
-        let (first, longest) = match pause {
+    fn schedule(&mut self, n: u16, reason: Pause) {
+        let (first, longest) = match reason {
             Pause::Waiting => WAITING,
             Pause::Background => BACKGROUND,
         };
@@ -616,7 +616,12 @@ impl Actor {
         let pause = first.saturating_mul(1 << (*tries).min(16)).min(longest);
         *tries += 1;
         // Half of it is jitter, so that the payments of one outage do not ask all at once.
-        let pause = pause.mul_f64(0.5 + crate::resilience::jitter() * 0.5);
+        let mut pause = pause.mul_f64(0.5 + crate::resilience::jitter() * 0.5);
+        // An application that waits is not told of doubt because the last question was due after its patience.
+        if let (Pause::Waiting, Some(deadline)) = (reason, self.deadline) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            pause = pause.min((left / 3).max(first / 2));
+        }
         self.pauses.push(Box::pin(async move {
             tokio::time::sleep(pause).await;
             n
