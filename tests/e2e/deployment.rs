@@ -313,3 +313,48 @@ fn the_notes_on_sdks_have_the_lines_that_the_binary_prints() {
     }
     assert!(compared >= 31, "{compared}");
 }
+
+/// The configurations that README and the pages beside it show are valid, and mean what the text beside them says.
+#[test]
+fn the_configurations_that_the_pages_show_are_valid() {
+    let env = [("STRIPE_SECRET_KEY", "sk_test_1"), ("ADYEN_API_KEY", "AQE1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let mut pages = vec![root().join("README.md")];
+    pages.extend(files("docs", "md"));
+    let mut shown = 0;
+    for page in pages {
+        let text = read(&page);
+        for block in text.split("\n```yaml\n").skip(1) {
+            let (block, _) = block.split_once("\n```").unwrap();
+            let config = check(block, &env);
+            assert_eq!(config.routes[0].gateways, ["stripe", "adyen"], "{}", page.display());
+            shown += 1;
+        }
+    }
+    assert!(shown >= 2, "{shown}");
+}
+
+/// What README shows of an SDK is what the binary prints, and the files that it names are there.
+#[test]
+fn what_the_readme_names_is_there() {
+    let text = read(&root().join("README.md"));
+    let (_, python) = text.split_once("\n```python\n").unwrap();
+    let line = python.split("   #").next().unwrap();
+    let printed = Command::new(env!("CARGO_BIN_EXE_sentinel"))
+        .args(["env", "stripe", "--lang", "python"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains(line), "{line}\n{printed}");
+    let mut named = 0;
+    for word in text.split('`').skip(1).step_by(2) {
+        let path = word.split(' ').next().unwrap();
+        let ours = ["tests/", "benches/", "config/", "examples/", "docs/", "systemd/"];
+        if ours.iter().any(|folder| path.starts_with(folder)) && !path.contains(['{', '*']) {
+            assert!(root().join(path).exists(), "{path}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
