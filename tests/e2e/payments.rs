@@ -11,6 +11,7 @@ mod dialects;
 mod failover;
 mod faults;
 mod follow_ups;
+mod idempotency;
 mod kill;
 mod misbehaviour;
 mod notifications;

@@ -5,17 +5,18 @@ mod table;
 
 use std::cell::RefCell;
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use indexmap::IndexMap;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sentinel::config::model::Dialect;
 use sentinel::gateway::canonical::*;
-use sentinel::gateway::outcome::Decline;
+use sentinel::gateway::outcome::{Decline, Outcome};
 use sentinel::gateway::stripe::Stripe;
-use sentinel::gateway::{Account, Gateway, Head, Outgoing, OwnError};
+use sentinel::gateway::{Account, Gateway, Head, Incoming, Leg, Outgoing, OwnError};
 use sentinel::money::{Amount, Currency};
+use sentinel::sandbox::{self, Simulator};
 use serde_json::{Value, json};
 
 use super::{Spec, arbitrary};
@@ -432,4 +433,153 @@ fn every_answer_that_is_minted_validates() {
             judges.answer(false, reply.status(), reply.body());
         }
     }
+}
+
+/// The simulator with its books: what it is sent and what it answers is checked.
+struct Bench {
+    judges: Judges,
+    simulator: RefCell<sandbox::stripe::Stripe>,
+}
+
+impl Bench {
+    fn call(&self, outgoing: &Outgoing) -> (Incoming, sandbox::Turn) {
+        check_request(&mut self.judges.new.borrow_mut(), outgoing);
+        let (path, query) = outgoing.target.split_once('?').unwrap_or((&outgoing.target, ""));
+        let request = sandbox::Request {
+            method: outgoing.method.clone(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: outgoing.headers.clone(),
+            body: outgoing.body.clone(),
+            base: "http://127.0.0.1:1".to_owned(),
+        };
+        let now = 1_795_000_000;
+        let mut simulator = self.simulator.borrow_mut();
+        let (answer, turn) = match simulator.admit(now, &request) {
+            Err(answer) => (*answer, sandbox::Turn::default()),
+            Ok(()) => simulator.execute(now, &request),
+        };
+        self.judges.answer(false, answer.status(), answer.body());
+        let incoming = Incoming {
+            status: answer.status(),
+            headers: HeaderMap::from_iter(
+                answer
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            ),
+            body: answer.body().clone(),
+        };
+        (incoming, turn)
+    }
+
+    fn follow(
+        &self,
+        leg: Leg,
+        request: &Request,
+        account: &Account,
+    ) -> (sentinel::gateway::outcome::Observation, usize) {
+        let outgoing = Stripe.encode(request, account).expect("a follow-up");
+        let (answer, turn) = self.call(&outgoing);
+        let seen = Stripe.observe(leg, Some(request), Some(&account.reference), &answer);
+        (seen, turn.effects.len())
+    }
+}
+
+/// The simulator takes what Sentinel writes, answers as the tables say, and Sentinel reads what it did.
+#[test]
+fn the_simulator_answers_within_the_tables_and_is_understood() {
+    let Some(judges) = judges() else { return };
+    let bench = Bench {
+        judges,
+        simulator: RefCell::new(sandbox::stripe::Stripe::default()),
+    };
+    let (paid, counter) = (RefCell::new(0), RefCell::new(0_u32));
+    let source = proptest::sample::select(vec![
+        "pm_card_visa",
+        "pm_card_visa",
+        "tok_mastercard",
+        "pm_card_visa_chargeDeclined",
+        "pm_card_visa_chargeDeclinedInsufficientFunds",
+        "pm_card_authenticationRequired",
+        "tok_chargeDeclined",
+        "pm_no_such_method",
+    ]);
+    runner(256)
+        .run(&(pay(), source), |(mut pay, source)| {
+            *counter.borrow_mut() += 1;
+            let number = *counter.borrow();
+            let named = |step: &str| Account {
+                idempotency_key: format!("key-{number}{step}"),
+                reference: format!("snt-{number}"),
+                ..account()
+            };
+            pay.instrument = Some(Instrument::Token(source.to_owned()));
+            pay.customer = None;
+            let manual = pay.capture == CaptureMode::Manual;
+            let leg = if manual { Leg::Auth } else { Leg::Charge };
+            let amount = pay.amount.expect("an amount");
+            let request = Request::Pay(Box::new(pay));
+            let Ok(outgoing) = Stripe.encode(&request, &named("")) else {
+                return Ok(());
+            };
+            let (answer, turn) = bench.call(&outgoing);
+            let seen = Stripe.observe(leg, Some(&request), Some(&named("").reference), &answer);
+            let live = !turn.effects.is_empty();
+            if !matches!(seen.outcome, Outcome::Succeeded | Outcome::Authorised) {
+                prop_assert!(!live, "{:?} although money moved", seen);
+                return Ok(());
+            }
+            prop_assert!(live);
+            prop_assert_eq!(seen.amount, Some(amount));
+            *paid.borrow_mut() += 1;
+            let target = Target {
+                payment: seen.payment_id.clone(),
+                charge: seen.charge_id.clone(),
+                amount: Some(amount),
+                ..Target::default()
+            };
+            if manual && number.is_multiple_of(3) {
+                let void = Request::Void { target, reason: None };
+                let (seen, effects) = bench.follow(Leg::Void, &void, &named("-v"));
+                prop_assert_eq!((seen.outcome, effects), (Outcome::Succeeded, 1));
+                return Ok(());
+            }
+            if manual {
+                let capture = Request::Capture {
+                    target: target.clone(),
+                    amount: Some(amount),
+                    units: None,
+                    last: true,
+                };
+                let (seen, _) = bench.follow(Leg::Capture, &capture, &named("-c"));
+                prop_assert_eq!((seen.outcome, seen.amount), (Outcome::Succeeded, Some(amount)));
+            }
+            let read = Request::Retrieve { target: target.clone() };
+            let (seen, _) = bench.follow(Leg::Lookup, &read, &named("-g"));
+            prop_assert_eq!(seen.outcome, Outcome::Succeeded);
+            let listed = Stripe.lookup(
+                &EarlierAttempt {
+                    reference: Some(named("").reference),
+                    sent_at: 1_795_000_000,
+                    ..EarlierAttempt::default()
+                },
+                &named("-l"),
+            );
+            bench.call(&listed.expect("a list"));
+            let refund = Request::Refund {
+                target,
+                amount: Some(amount),
+                units: None,
+                reason: None,
+                reference: None,
+                metadata: IndexMap::new(),
+            };
+            let (seen, effects) = bench.follow(Leg::Refund, &refund, &named("-r"));
+            prop_assert_eq!((seen.outcome, seen.amount), (Outcome::Succeeded, Some(amount)));
+            prop_assert_eq!(effects, 1);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(*paid.borrow() > 30, "{} paid", paid.borrow());
 }

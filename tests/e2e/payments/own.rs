@@ -100,11 +100,7 @@ impl Own {
     /// A rule that hits nothing but this order's request, as far as anything is known of what it hits.
     pub fn only(self, rule: &Rule, order: &str) -> Rule {
         let mut rule = rule.clone();
-        let early = matches!(
-            rule.fault,
-            Fault::CutConnection { .. } | Fault::CutRequest { .. } | Fault::Refuse { .. }
-        );
-        if !early && rule.matcher == self.first() {
+        if !rule.fault.early() && rule.matcher == self.first() {
             rule.matcher.contains = Some(order.to_owned());
         }
         rule

@@ -5,6 +5,7 @@ use sentinel::sandbox::fault::{Fault, Match, Rule};
 
 use super::audit::at_rest;
 use crate::support::shop::{Setup, Shop, parsed, stripe_form};
+use crate::support::wire::{get, once, post};
 
 fn setup(failover: &'static str) -> Setup {
     Setup {
@@ -186,4 +187,38 @@ async fn what_can_wait_does_not_hold_up_the_end() {
     assert!(shop.sentinel.wait().success());
     let log = shop.sentinel.log();
     assert!(!log.contains("still in flight"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_gateway_of_a_route_has_a_breaker_of_its_own_to_force() {
+    let shop = Shop::with(Setup {
+        stripe: "stripe, adyen, paypal",
+        ..Setup::default()
+    })
+    .await;
+    let shown = parsed(&once(shop.admin, get("/breakers", "")).await);
+    let shown = shown.as_array().expect("a list").iter();
+    let of_route: Vec<&str> = shown
+        .filter(|breaker| breaker["route"] == "stripe")
+        .filter_map(|breaker| breaker["gateway"].as_str())
+        .collect();
+    assert_eq!(of_route, ["stripe", "adyen", "paypal"]);
+    for (forced, taker) in [
+        ("stripe/open", "adyen"),
+        ("adyen/open", "paypal"),
+        ("adyen/reset", "adyen"),
+        ("stripe/reset", "stripe"),
+    ] {
+        let done = once(shop.admin, post(&format!("/breakers/stripe/{forced}"), "", "")).await;
+        assert_eq!(done.status(), 204, "{forced}: {}", done.text());
+        let order = forced.replace('/', "-");
+        let paid = shop.pay(&order, &order).await;
+        assert_eq!(
+            paid.header("sentinel-gateway"),
+            Some(taker),
+            "{forced}: {}",
+            paid.text()
+        );
+        assert_eq!(shop.audit().await.live(&order).len(), 1, "{forced}");
+    }
 }

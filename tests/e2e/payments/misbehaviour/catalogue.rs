@@ -97,6 +97,7 @@ impl List {
 pub fn cases(own: Own) -> Vec<Case> {
     let mut list = List { own, cases: Vec::new() };
     before_the_commit_byte(&mut list);
+    beside_an_answer(&mut list);
     after_the_commit_byte(&mut list);
     answers(&mut list);
     misbehaviour(&mut list);
@@ -124,6 +125,27 @@ fn before_the_commit_byte(list: &mut List) {
             );
         }
     }
+}
+
+fn beside_an_answer(list: &mut List) {
+    for byte in [1, 60, 300] {
+        list.add(
+            "5, 19",
+            format!("request: 408 after {byte} bytes"),
+            Fault::AnswerEarly { byte, status: 408 },
+        );
+    }
+    list.add(
+        "4, 19",
+        "408 on the idle connection afterwards",
+        Fault::AnswerIdle { status: 408 },
+    );
+    list.add("9", "three provisional answers", Fault::Provisional { count: Some(3) });
+    list.add(
+        "9",
+        "provisional answers without end",
+        Fault::Provisional { count: None },
+    );
 }
 
 fn after_the_commit_byte(list: &mut List) {
@@ -211,9 +233,10 @@ fn misbehaviour(list: &mut List) {
     );
     list.add(
         "misbehaviour",
-        "a header of 1 MB",
-        header("x-large", Some("x".repeat(1 << 20))),
+        "a header of 10 MB",
+        header("x-large", Some("x".repeat(10 << 20))),
     );
+    list.add("misbehaviour", "a gzip bomb", Fault::Bomb { megabytes: 100 });
     list.add(
         "misbehaviour",
         "a clock in 1970",
@@ -272,5 +295,7 @@ pub fn http2(own: Own) -> Vec<Case> {
         }
     }
     list.add("3, 7", "GOAWAY", Fault::GoAway);
+    let storm = vec![Rule::always(own.first(), Fault::GoAway)];
+    list.push("misbehaviour", "GOAWAY after every answer", storm, Ends::Known);
     list.cases
 }
