@@ -249,7 +249,7 @@ impl Stripe {
             "balance_transaction": refund.id.replacen("re_", "txn_", 1), "charge": refund.charge,
             "created": refund.created, "currency": charge.map(|charge| charge.currency.as_str()),
             "customer": charge.and_then(|charge| charge.customer.clone()), "customer_account": null,
-            "destination_details": {"card": {"reference": null, "reference_status": "pending",
+            "destination_details": {"card": {"reference_status": "pending",
                 "reference_type": "acquirer_reference_number", "type": "refund"}, "type": "card"},
             "metadata": refund.metadata, "payment_intent": charge.and_then(|charge| charge.intent.clone()),
             "payment_method": charge.map(|charge| charge.method.clone()), "reason": refund.reason,

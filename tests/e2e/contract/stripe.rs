@@ -505,7 +505,7 @@ fn the_simulator_answers_within_the_tables_and_is_understood() {
         "tok_chargeDeclined",
         "pm_no_such_method",
     ]);
-    runner(256)
+    runner(1024)
         .run(&(pay(), source), |(mut pay, source)| {
             *counter.borrow_mut() += 1;
             let number = *counter.borrow();
