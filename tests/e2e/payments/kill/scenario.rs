@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
 use super::application::Application;
@@ -20,6 +21,8 @@ pub struct Scenario {
     failover: &'static str,
     /// What goes wrong at the first gateway.
     fault: Option<fn(Own) -> Rule>,
+    /// Whether the second gateway refuses the first request that it gets, before it does anything.
+    limited: bool,
     /// What the application does.
     pub steps: &'static [Step],
     pub at_once: AtOnce,
@@ -55,12 +58,25 @@ impl Scenario {
         if let Some(fault) = self.fault {
             shop.gateway(self.own.name()).fault(fault(self.own));
         }
+        if self.limited {
+            shop.gateway(self.second.name()).fault(limits());
+        }
         application
     }
 }
 
 fn refuses(_own: Own) -> Rule {
     Rule::always(Match::default(), Fault::Refuse { ms: None })
+}
+
+fn limits() -> Rule {
+    let fault = Fault::Native {
+        error: NativeError::RateLimit,
+        when: When::Before,
+        retry_after: None,
+        stored: false,
+    };
+    Rule::once(Match::default(), fault)
 }
 
 fn lost(own: Own, when: When) -> Rule {
@@ -113,6 +129,7 @@ fn between(own: Own, second: Own, what: What) -> Scenario {
         second,
         failover,
         fault,
+        limited: false,
         steps,
         at_once,
         sliced: true,
@@ -136,6 +153,11 @@ const VOIDED: What = (
     "fence: held elsewhere, voided",
     Some(refuses),
     &[Step::Hold, Step::Void],
+);
+const AGAIN: What = (
+    "fence: executed by nobody, asked again, taken elsewhere",
+    Some(refuses),
+    &[Step::Sale],
 );
 const LOSER_VOIDED: What = (
     "gated: unknown and executed, taken elsewhere, loser voided",
@@ -191,6 +213,10 @@ pub fn all() -> Vec<Scenario> {
         .iter()
         .map(|what| between(Own::Stripe, Own::Adyen, *what))
         .collect();
+    all.push(Scenario {
+        limited: true,
+        ..between(Own::Stripe, Own::Adyen, AGAIN)
+    });
     for (own, second) in RING {
         // Razorpay holds by the account's setting, and releases nothing.
         let holds = *own != Own::Razorpay && *second != Own::Razorpay;
