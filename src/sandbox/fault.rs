@@ -69,6 +69,11 @@ pub enum Fault {
         /// The status, e.g. 408.
         status: u16,
     },
+    /// Executed and answered whole; then the connection ends like this. HTTP/1.1 only.
+    EndConnection {
+        /// How it ends.
+        cut: Cut,
+    },
     /// Executed and answered; then, unasked, an answer with this status is written, as by a proxy that ends an idle
     /// connection, and the connection ends. HTTP/1.1 only.
     AnswerIdle {
@@ -80,6 +85,14 @@ pub enum Fault {
         /// How many; `null` without end, so that the answer never comes.
         #[serde(default)]
         count: Option<u64>,
+    },
+    /// The gateway reads another request than was sent: a text in its body is replaced wherever it stands, before anything
+    /// else (another card, another amount). What comes of that is the gateway's own.
+    Misread {
+        /// What is replaced.
+        from: String,
+        /// By what.
+        to: String,
     },
     /// The request takes this long before it has any effect, even on its idempotency key; then it goes on as usual,
     /// whether or not anybody still waits. `null` for ever.

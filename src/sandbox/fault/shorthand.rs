@@ -22,7 +22,9 @@ drip:N              executed, the body comes N bytes at a time
 bomb:N              executed, and the answer unpacks to N megabytes
 hints[:N]           executed, and N provisional answers come first (without end)
 early:N             408 after N bytes of the request; nothing is executed
+misread:FROM=TO     read and executed as if it said something else
 idle                executed and answered, then 408 on the idle connection
+end                 executed and answered, then the connection is reset
 goaway              executed, and the connection ends after the answer
 
 Each may be followed by ,method=POST ,path=/v1/refunds* ,contains=TEXT ,key=KEY ,skip=N ,times=N|all ,percent=N";
@@ -156,6 +158,16 @@ fn fault(word: &str, argument: Option<&str>) -> Result<Fault, &'static str> {
             byte: number()?,
             status: 408,
         },
+        "misread" => {
+            let (from, to) = argument
+                .and_then(|argument| argument.split_once('='))
+                .ok_or("expected misread:FROM=TO")?;
+            Fault::Misread {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            }
+        }
+        "end" => Fault::EndConnection { cut: Cut::Rst },
         "idle" => Fault::AnswerIdle { status: 408 },
         "goaway" => Fault::GoAway,
         _ => return Err("unknown fault"),
@@ -208,6 +220,7 @@ mod tests {
                     .replace("[:N]", ":5")
                     .replace("MS", "5")
                     .replace("POINTER=JSON", "/a=1")
+                    .replace("FROM=TO", "a=b")
                     .replace(":N", ":5");
                 assert!(word.parse::<Rule>().is_ok(), "{word}");
             }

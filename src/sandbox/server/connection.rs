@@ -213,6 +213,7 @@ async fn answer(
         go_away,
         provisional,
         idle,
+        end,
     } = reply;
     if let Some(code) = reset {
         if link.http2 {
@@ -227,7 +228,12 @@ async fn answer(
         head.headers
             .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
-    link.answering(Manner { cut, provisional, idle });
+    link.answering(Manner {
+        cut,
+        provisional,
+        idle,
+        end,
+    });
     head.headers.remove(http::header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, AnswerBody::new(body, drip)))
 }

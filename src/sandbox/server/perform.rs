@@ -29,6 +29,8 @@ pub(super) struct Reply {
     pub(super) provisional: Option<Option<u64>>,
     /// An answer that nobody asked for follows.
     pub(super) idle: Option<u16>,
+    /// The connection ends behind the answer.
+    pub(super) end: Option<Cut>,
 }
 
 impl Reply {
@@ -41,6 +43,7 @@ impl Reply {
             go_away: false,
             provisional: None,
             idle: None,
+            end: None,
         }
     }
 }
@@ -114,6 +117,15 @@ pub(super) async fn perform(core: &Arc<Core>, request: &Request, seq: u64) -> Re
         Fault::DelayExecution { ms } => Some(ms),
         _ => None,
     };
+    let mut misread = None;
+    if let Fault::Misread { from, to } = &fault {
+        let text = String::from_utf8_lossy(&request.body).replace(from.as_str(), to);
+        misread = Some(Request {
+            body: text.into(),
+            ..request.clone()
+        });
+    }
+    let request = misread.as_ref().unwrap_or(request);
     let mut reply = Reply::plain(execute(core, request, seq, hold).await);
     match &fault {
         Fault::DelayAnswer { ms } => pause(*ms).await,
@@ -139,6 +151,7 @@ pub(super) async fn perform(core: &Arc<Core>, request: &Request, seq: u64) -> Re
         Fault::GoAway => reply.go_away = true,
         Fault::Provisional { count } => reply.provisional = Some(*count),
         Fault::AnswerIdle { status } => reply.idle = Some(*status),
+        Fault::EndConnection { cut } => reply.end = Some(*cut),
         other => answer::change(other, &mut reply.answer),
     }
     let status = reply.answer.status().as_u16();

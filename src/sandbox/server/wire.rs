@@ -52,6 +52,8 @@ pub(super) struct Manner {
     pub(super) provisional: Option<Option<u64>>,
     /// Another answer follows that nobody asked for, and the connection ends.
     pub(super) idle: Option<u16>,
+    /// The connection ends behind the answer.
+    pub(super) end: Option<Cut>,
 }
 
 /// What the two sides of one connection tell each other.
@@ -330,11 +332,15 @@ async fn outbound<S: Socket>(hyper: &mut ReadHalf<DuplexStream>, socket: &mut Wr
                 if socket.write_all(&piece.bytes).await.is_err() {
                     return End::Gone;
                 }
-                if let Some(status) = manner.idle {
-                    written.extend_from_slice(&piece.bytes);
-                    if whole(&written) {
-                        return End::Answer(status);
-                    }
+                let then = match (manner.idle, manner.end) {
+                    (Some(status), _) => End::Answer(status),
+                    (None, Some(cut)) => End::Cut(cut),
+                    (None, None) => continue,
+                };
+                written.extend_from_slice(&piece.bytes);
+                if whole(&written) {
+                    let _ = socket.flush().await;
+                    return then;
                 }
                 continue;
             };

@@ -30,7 +30,7 @@ struct Bench {
     at_once: AtOnce,
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What Stripe's or Adyen's application is told.
 fn says(answer: &Message) -> Result<Says, String> {

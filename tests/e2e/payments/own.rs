@@ -40,6 +40,19 @@ impl Over {
     }
 }
 
+/// How a payment is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// By the issuer; another gateway may be asked.
+    Softly,
+    /// By the issuer; nobody else may be asked.
+    ForGood,
+    /// By the gateway itself.
+    AsWrong,
+    /// It calls itself failed, and may yet succeed.
+    NotForGood,
+}
+
 /// What an application does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -117,7 +130,7 @@ impl Own {
             to: to.to_owned(),
         };
         let (amount, currency) = ("another amount", "another currency");
-        let (reference, id) = ("another reference", "the id of another payment");
+        let (reference, id) = ("another reference", "an id that it made up");
         match self {
             Self::Stripe => vec![
                 (amount, patch("/amount", 1.into())),
@@ -154,6 +167,67 @@ impl Own {
             ],
             // It answers a charge by an id alone: nothing in the answer says that the id is another's.
             Self::Razorpay => Vec::new(),
+        }
+    }
+
+    /// What its request is misread for, so that it is refused.
+    pub fn refusals(self) -> Vec<(Refused, Fault)> {
+        let (card, soft, hard) = match self {
+            Self::Stripe => (
+                "pm_card_visa",
+                "pm_card_visa_chargeDeclined",
+                "pm_card_visa_chargeDeclinedLostCard",
+            ),
+            Self::Adyen => ("8415698462516992", "DECLINED00000002", "DECLINED00000006"),
+            Self::Paypal => ("8kk845", "DECLINE-0500", "DECLINE-5120"),
+            Self::Braintree => ("tok_4111", "decline_2046", "decline_2005"),
+            Self::Square => (
+                "ccof:customer-card-id-ok",
+                "ccof:customer-card-id-declined",
+                "ccof:customer-card-id-rejected-expiration",
+            ),
+            // Nothing else declines a mandate there.
+            Self::Razorpay => ("token_1Aa00000000001", "token_Declined000001", ""),
+        };
+        let (amount, negative) = match self {
+            Self::Paypal | Self::Braintree => ("19.99", "-19.99"),
+            _ => ("1999", "-1999"),
+        };
+        let misread = |from: &str, to: &str| Fault::Misread {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let mut refusals = vec![
+            (Refused::Softly, misread(card, soft)),
+            (Refused::ForGood, misread(card, hard)),
+            (Refused::AsWrong, misread(amount, negative)),
+        ];
+        refusals.retain(|(refused, _)| *refused != Refused::ForGood || !hard.is_empty());
+        if self == Self::Razorpay {
+            refusals.push((Refused::NotForGood, misread(card, "token_TimedOut000001")));
+        }
+        refusals
+    }
+
+    /// The look-up that finds a payment by its reference, answered as if there were none yet.
+    pub fn overlooks(self) -> Option<(Match, Fault)> {
+        let emptied = |pointer: &str| Fault::Patch {
+            pointer: pointer.to_owned(),
+            value: json!([]),
+        };
+        match self {
+            Self::Stripe => Some((Match::path("GET", "/v1/payment_intents*"), emptied("/data"))),
+            Self::Square => Some((Match::path("GET", "/v2/payments"), emptied("/payments"))),
+            Self::Razorpay => Some((Match::path("GET", "/v1/orders*"), emptied("/items"))),
+            Self::Braintree => Some((
+                Match::path("POST", "/merchants/sandbox/transactions/advanced_search_ids"),
+                Fault::Misread {
+                    from: "</order-id>".to_owned(),
+                    to: "<is>nobody</is></order-id>".to_owned(),
+                },
+            )),
+            // They search by no reference.
+            Self::Adyen | Self::Paypal => None,
         }
     }
 
@@ -222,7 +296,12 @@ impl Own {
             Self::Razorpay => shown,
             Self::Adyen => text(&parsed(answer), "/resultCode"),
             Self::Square => text(&parsed(answer), "/payment/status"),
-            Self::Stripe | Self::Paypal => text(&parsed(answer), "/status"),
+            Self::Stripe => text(&parsed(answer), "/status"),
+            // An order is completed although its capture was declined.
+            Self::Paypal => match text(&parsed(answer), "/purchase_units/0/payments/captures/0/status").as_str() {
+                "DECLINED" => "FAILED".to_owned(),
+                _ => text(&parsed(answer), "/status"),
+            },
         };
         match status.as_str() {
             "succeeded" | "requires_capture" | "COMPLETED" | "APPROVED" | "Authorised" | "captured" | "refunded" => {
@@ -231,6 +310,8 @@ impl Own {
             "submitted_for_settlement" | "authorized" if self == Self::Braintree => Ok(Says::Taken),
             "Refused" | "Error" | "Cancelled" | "VOIDED" | "FAILED" | "CANCELED" | "voided" => Ok(Says::Nothing),
             // Razorpay's `failed` is not final, and says nothing yet.
+            // Nothing is taken before the customer has acted.
+            "requires_action" => Ok(Says::Doubt),
             "Received" | "Pending" | "PENDING" | "created" | "authorized" | "failed" | "" => Ok(Says::Doubt),
             _ => Err(format!("an answer of no known kind: {}", answer.text())),
         }

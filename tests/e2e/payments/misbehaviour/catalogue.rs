@@ -3,7 +3,7 @@
 use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
-use crate::payments::own::Own;
+use crate::payments::own::{Own, Refused};
 
 /// How it must end when the application keeps asking with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Ends {
     Known,
     /// It may stay in doubt: the gateway contradicts itself, or never answers.
     Any,
+    /// Nothing is taken, and nobody else is asked.
+    Refused,
 }
 
 /// One case.
@@ -160,8 +162,8 @@ fn after_the_commit_byte(list: &mut List) {
         }
     }
     let late = Some(1200);
-    list.add("11", "arrives late", Fault::DelayArrival { ms: late });
-    list.add("11", "executes late", Fault::DelayExecution { ms: late });
+    list.add("11, 18", "arrives late", Fault::DelayArrival { ms: late });
+    list.add("11, 17", "executes late", Fault::DelayExecution { ms: late });
     list.add("11", "answers late", Fault::DelayAnswer { ms: late });
     for byte in [1, 15, 120, 400] {
         for how in [Cut::Fin, Cut::Rst] {
@@ -193,6 +195,23 @@ fn answers(list: &mut List) {
     for error in [NativeError::Unauthorized, NativeError::Forbidden] {
         list.native("14", error, When::Before, false);
     }
+    for (refused, fault) in list.own.refusals() {
+        let (row, name, ends) = match refused {
+            Refused::Softly => ("16", "declined softly", Ends::Known),
+            Refused::ForGood => ("16", "declined for good", Ends::Refused),
+            Refused::AsWrong => ("14", "refused as wrong", Ends::Refused),
+            Refused::NotForGood => ("16", "failed, and not for good", Ends::Any),
+        };
+        let rule = Rule::once(list.own.first(), fault);
+        list.push(row, name, vec![rule], ends);
+    }
+    if list.own == Own::Stripe {
+        let challenged = Fault::Misread {
+            from: "pm_card_visa".to_owned(),
+            to: "pm_card_authenticationRequired".to_owned(),
+        };
+        list.open("16", "the customer has to act", challenged);
+    }
     list.native("15", NativeError::RateLimit, When::Before, false);
     for when in BOTH {
         list.native("17", NativeError::Conflict, when, false);
@@ -204,9 +223,10 @@ fn answers(list: &mut List) {
     for status in [408, 421, 425, 500, 502, 503, 504, 520] {
         list.foreign("19", status, None, None);
     }
-    for status in [301, 302, 307, 308] {
+    for status in [301, 302, 303, 307, 308] {
         list.foreign("20", status, None, Some("/v1/elsewhere"));
     }
+    list.push("21", "answers well", Vec::new(), Ends::Known);
 }
 
 fn misbehaviour(list: &mut List) {
@@ -237,11 +257,13 @@ fn misbehaviour(list: &mut List) {
         header("x-large", Some("x".repeat(10 << 20))),
     );
     list.add("misbehaviour", "a gzip bomb", Fault::Bomb { megabytes: 100 });
-    list.add(
-        "misbehaviour",
-        "a clock in 1970",
-        header("date", Some("Thu, 01 Jan 1970 00:00:00 GMT".to_owned())),
-    );
+    for (year, date) in [
+        (1970, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (2099, "Thu, 01 Jan 2099 00:00:00 GMT"),
+    ] {
+        let date = header("date", Some(date.to_owned()));
+        list.add("misbehaviour", format!("a clock in {year}"), date);
+    }
     list.add("misbehaviour", "no request id", header("request-id", None));
     list.add(
         "misbehaviour",
@@ -249,29 +271,28 @@ fn misbehaviour(list: &mut List) {
         Fault::Drip { bytes: 64, every_ms: 2 },
     );
     list.add("misbehaviour", "the connection ends after the answer", Fault::GoAway);
-    if own == Own::Stripe {
+    for how in [Cut::Fin, Cut::Rst] {
+        list.add(
+            "misbehaviour",
+            format!("the whole answer, then {}", cut(how)),
+            Fault::EndConnection { cut: how },
+        );
+    }
+    if let Some((look_up, omitted)) = own.overlooks() {
         let lost = Fault::CutAnswer {
             byte: 0,
             cut: Cut::Rst,
             when: When::After,
         };
-        let omitted = Fault::Patch {
-            pointer: "/data".to_owned(),
-            value: serde_json::json!([]),
-        };
         let rules = vec![
             Rule::once(own.first(), lost),
             Rule {
                 times: Some(2),
-                ..Rule::once(Match::path("GET", "/v1/payment_intents*"), omitted)
+                ..Rule::once(look_up, omitted)
             },
         ];
-        list.push(
-            "misbehaviour",
-            "answer lost, and the list omits it twice",
-            rules,
-            Ends::Known,
-        );
+        let name = "answer lost, and the list omits it twice";
+        list.push("misbehaviour", name, rules, Ends::Known);
     }
 }
 
