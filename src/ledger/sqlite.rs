@@ -13,10 +13,12 @@ mod chain;
 mod checkpoint;
 mod codec;
 pub mod file;
+mod ids;
 mod names;
 mod read;
 mod recent;
 mod schema;
+mod sealed;
 mod start;
 mod sync;
 mod writer;
@@ -38,10 +40,15 @@ use super::rows::{
     Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept,
 };
 use super::{Answer, Health, Ledger, LedgerError};
+use apply::Ready;
+use ids::Named;
 use names::Known;
 pub use start::StartError;
 use sync::Durable;
 use writer::{Context, Task, Work, Writer};
+
+/// The writer's page cache, as SQLite wants it: 4 MiB.
+const WRITER_CACHE: i64 = -4096;
 
 /// What to do when the disk has failed: the program's own way of ending at once (safety.md D8).
 pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -209,6 +216,10 @@ impl SqliteLedger {
         let durable = Arc::new(Durable::default());
         // The sync that FULL would do inside each commit is the syncer's.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // SQLite walks through all of its cache after a transaction that has split a page, and what a payment needs beside
+        // the ends of tables is anywhere. A transaction larger than the cache is kept in memory, not written twice.
+        connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
+        connection.pragma_update(None, "cache_spill", false)?;
         let (settled, measured, fatal) = (Arc::clone(&durable), Arc::clone(&gauges), Arc::clone(&options.on_fatal));
         let writer = Writer {
             connection,
@@ -294,20 +305,18 @@ impl SqliteLedger {
         })
     }
 
-    /// Encrypts on the caller's thread; nothing in the clear waits in the queue.
-    fn seal(&self, payment: Uuid, values: &mut Vec<Sealed>) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
+    /// Does on the caller's thread what needs no ledger.
+    fn ready(&self, payment: Uuid, values: &mut Vec<Sealed>, ids: &mut Vec<Id>) -> Result<Ready, LedgerError> {
         let seal = |value: Sealed| {
-            let sealed = self.keys.seal(&sealed_place(payment, &value.name), &value.value);
+            let sealed = self.keys.seal(&sealed::place(payment, &value.name), &value.value);
             let sealed = sealed.map_err(|_| LedgerError::Invalid("the system gives no random bytes"))?;
             Ok((value.name, sealed))
         };
-        std::mem::take(values).into_iter().map(seal).collect()
+        Ok(Ready {
+            sealed: std::mem::take(values).into_iter().map(seal).collect::<Result<_, _>>()?,
+            named: Named::new(ids),
+        })
     }
-}
-
-/// Where a payment's sealed value belongs.
-fn sealed_place(payment: Uuid, name: &str) -> String {
-    format!("payment/{payment}/{name}")
 }
 
 /// Where a document belongs.
@@ -351,29 +360,17 @@ impl Ledger for SqliteLedger {
 
     fn open(&self, mut open: Open) -> Answer<'_, Opened> {
         self.watch.look(&self.gauges, self.now());
-        let sealed = match self.seal(open.payment, &mut open.seal) {
-            Ok(sealed) => sealed,
-            Err(error) => return failed(error),
-        };
-        self.change(move |context| {
-            let opened = apply::open(context, &open)?;
-            if matches!(opened, Opened::New(_)) {
-                apply::keep_sealed(context, open.payment, &sealed)?;
-            }
-            Ok(opened)
-        })
+        match self.ready(open.payment, &mut open.seal, &mut open.ids) {
+            Ok(ready) => self.change(move |context| apply::open(context, &open, &ready)),
+            Err(error) => failed(error),
+        }
     }
 
     fn append(&self, mut change: Change) -> Answer<'_, Position> {
-        let sealed = match self.seal(change.payment, &mut change.seal) {
-            Ok(sealed) => sealed,
-            Err(error) => return failed(error),
-        };
-        self.change(move |context| {
-            let position = apply::append(context, &change)?;
-            apply::keep_sealed(context, change.payment, &sealed)?;
-            Ok(position)
-        })
+        match self.ready(change.payment, &mut change.seal, &mut change.ids) {
+            Ok(ready) => self.change(move |context| apply::append(context, &change, &ready)),
+            Err(error) => failed(error),
+        }
     }
 
     fn get(&self, payment: Uuid) -> Answer<'_, Option<Payment>> {
@@ -393,7 +390,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn ids(&self, payment: Uuid) -> Answer<'_, Vec<Id>> {
-        self.ask(move |connection, _| read::ids(connection, payment))
+        self.ask(move |connection, _| ids::of(connection, payment))
     }
 
     fn events(&self, payment: Uuid) -> Answer<'_, Vec<Event>> {
@@ -405,7 +402,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn unseal(&self, payment: Uuid, name: String) -> Answer<'_, Option<Vec<u8>>> {
-        self.ask(move |connection, keys| read::unseal(connection, keys, payment, &name))
+        self.ask(move |connection, keys| sealed::read(connection, keys, payment, &name))
     }
 
     fn unfinished(&self, after: Option<Uuid>, limit: usize) -> Answer<'_, Vec<Payment>> {

@@ -5,22 +5,31 @@ use std::sync::LazyLock;
 use rusqlite::{OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
-use super::super::keys::Keys;
-use super::super::rows::{Change, Id, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Winner};
+use super::super::rows::{Change, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Winner};
 use super::super::{Constraint, LedgerError};
 use super::chain::{self, Link};
 use super::codec::{self, Stored, disk};
+use super::ids::Named;
+use super::sealed;
 use super::writer::Context;
 
 /// The kind of the event that a change of owner leaves.
 pub(super) const LEASE_TAKEN: &str = "lease_taken";
 
+/// What of a change is made ready on the caller's thread.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// Sealed values by name. Nothing in the clear waits in the queue.
+    pub sealed: Vec<(String, Vec<u8>)>,
+    pub named: Named,
+}
+
 /// Opens a payment, or finds it.
-pub(super) fn open(context: &mut Context<'_>, open: &Open) -> Result<Opened, LedgerError> {
+pub(super) fn open(context: &mut Context<'_>, open: &Open, ready: &Ready) -> Result<Opened, LedgerError> {
     if open.events.is_empty() {
         return Err(LedgerError::Invalid("a payment opens with an event"));
     }
-    if let Some(existing) = find(context, "key_hash", &open.key_hash)? {
+    if let Some(existing) = find(context, &BY_KEY, &open.key_hash)? {
         if existing.payment.id == open.payment
             && let Some(position) = applied(context, &existing, open.op_id)?
         {
@@ -75,17 +84,18 @@ pub(super) fn open(context: &mut Context<'_>, open: &Open) -> Result<Opened, Led
         attempts: 0,
         winner: None,
     };
-    record(context, &mut stored, Some(open.op_id), &open.events)?;
+    record(context, &mut stored, Some(open.op_id), &open.events, &ready.named)?;
     plan(context, &mut stored, &open.attempts)?;
     stored.insert(context.connection, context.keys).map_err(disk)?;
-    name(context, open.payment, &open.ids)?;
+    ready.named.keep(context.connection, open.payment)?;
+    sealed::begin(context.connection, stored.n, &ready.sealed)?;
     let position = stored.payment.position;
     context.recent.put(stored);
     Ok(Opened::New(position))
 }
 
 /// Applies a change.
-pub(super) fn append(context: &mut Context<'_>, change: &Change) -> Result<Position, LedgerError> {
+pub(super) fn append(context: &mut Context<'_>, change: &Change, ready: &Ready) -> Result<Position, LedgerError> {
     if change.events.is_empty() {
         return Err(LedgerError::Invalid("a change leaves an event"));
     }
@@ -116,11 +126,12 @@ pub(super) fn append(context: &mut Context<'_>, change: &Change) -> Result<Posit
         payment.owner = context.owner;
         payment.lease_until = context.now + change.lease_ms;
     }
-    record(context, &mut stored, Some(change.op_id), &change.events)?;
+    record(context, &mut stored, Some(change.op_id), &change.events, &ready.named)?;
     plan(context, &mut stored, &change.attempts)?;
     win(&mut stored, change.winner)?;
     constrained(stored.update(context.connection, context.keys), Constraint::Order)?;
-    name(context, change.payment, &change.ids)?;
+    ready.named.keep(context.connection, change.payment)?;
+    sealed::keep(context.connection, stored.n, &ready.sealed)?;
     let position = stored.payment.position;
     context.recent.put(stored);
     Ok(position)
@@ -145,7 +156,7 @@ pub(super) fn take_lease(context: &mut Context<'_>, id: Uuid, ttl_ms: i64) -> Re
         kind: LEASE_TAKEN.to_owned(),
         payload,
     };
-    record(context, &mut stored, None, &[event])?;
+    record(context, &mut stored, None, &[event], &Named::default())?;
     stored.update(context.connection, context.keys).map_err(disk)?;
     context.recent.put(stored.clone());
     Ok(Some(stored.payment))
@@ -163,46 +174,34 @@ pub(super) fn renew_lease(context: &mut Context<'_>, id: Uuid, epoch: i64, ttl_m
     Ok(true)
 }
 
-/// Keeps sealed values; encrypted before they came here.
-pub(super) fn keep_sealed(context: &Context<'_>, id: Uuid, values: &[(String, Vec<u8>)]) -> Result<(), LedgerError> {
-    for (name, value) in values {
-        context
-            .connection
-            .prepare_cached(
-                "INSERT INTO sealed (payment, name, value) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (payment, name) DO UPDATE SET value = ?3",
-            )
-            .and_then(|mut statement| statement.execute(params![id.as_bytes(), name, value]))
-            .map_err(disk)?;
-    }
-    Ok(())
-}
-
 /// Erases what has outlived its retention.
 pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<Swept, LedgerError> {
     let from = swept_to(context)?;
-    let sealed = due(
+    let past = due(
         context,
-        "SELECT id FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
-         AND EXISTS (SELECT 1 FROM sealed WHERE payment = id) ORDER BY n LIMIT ?2",
+        &format!(
+            "SELECT id, n FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0
+             AND updated_at < ?1 AND EXISTS (SELECT 1 FROM sealed WHERE {}) ORDER BY n LIMIT ?2",
+            sealed::OF_PAYMENT
+        ),
         (retention.sealed_before, retention.limit, from),
     )?;
     let mut swept = Swept::default();
-    for id in sealed {
-        swept.sealed += erase(context, "DELETE FROM sealed WHERE payment = ?1", id)?;
+    for (_, n) in past {
+        swept.sealed += sealed::erase(context.connection, n)?;
     }
     let bodies = due(
         context,
-        "SELECT id FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0 AND updated_at < ?1
-         ORDER BY n LIMIT ?2",
+        "SELECT id, n FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0
+         AND updated_at < ?1 ORDER BY n LIMIT ?2",
         (retention.bodies_before, retention.limit, from),
     )?;
-    for id in bodies {
+    for (id, n) in bodies {
         let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
         stored.payment.folded.clear();
         stored.payment.tombstone = true;
         stored.update(context.connection, context.keys).map_err(disk)?;
-        swept.sealed += erase(context, "DELETE FROM sealed WHERE payment = ?1", id)?;
+        swept.sealed += sealed::erase(context.connection, n)?;
         erase_payloads(context, &stored)?;
         context.recent.put(stored);
         swept.payments += 1;
@@ -245,18 +244,20 @@ fn sweep_on(context: &Context<'_>, from: i64) -> Result<(), LedgerError> {
         .map_err(disk)
 }
 
-fn due(context: &Context<'_>, sql: &str, (before, limit, from): (i64, usize, i64)) -> Result<Vec<Uuid>, LedgerError> {
+/// Payments by id and number.
+fn due(
+    context: &Context<'_>,
+    sql: &str,
+    (before, limit, from): (i64, usize, i64),
+) -> Result<Vec<(Uuid, i64)>, LedgerError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
     let rows = statement
-        .query_map(params![before, limit, from], |row| row.get::<_, [u8; 16]>(0))
+        .query_map(params![before, limit, from], |row| {
+            Ok((Uuid::from_bytes(row.get(0)?), row.get(1)?))
+        })
         .map_err(disk)?;
-    rows.map(|row| row.map(Uuid::from_bytes).map_err(disk)).collect()
-}
-
-fn erase(context: &Context<'_>, sql: &str, id: Uuid) -> Result<usize, LedgerError> {
-    let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
-    statement.execute([id.as_bytes()]).map_err(disk)
+    rows.collect::<Result<_, _>>().map_err(disk)
 }
 
 /// Replaces payloads by their digests, so that the chains still verify.
@@ -333,16 +334,19 @@ fn applied(context: &Context<'_>, stored: &Stored, op_id: Uuid) -> Result<Option
 }
 
 /// A payment, as it is within this transaction.
-fn load(context: &Context<'_>, id: Uuid) -> Result<Option<Stored>, LedgerError> {
-    match context.recent.get(id) {
-        Some(stored) => Ok(Some(stored.clone())),
-        None => find(context, "id", id.as_bytes()),
+fn load(context: &mut Context<'_>, id: Uuid) -> Result<Option<Stored>, LedgerError> {
+    match context.recent.take(id) {
+        Some(stored) => Ok(Some(stored)),
+        None => find(context, &BY_ID, id.as_bytes()),
     }
 }
 
-fn find(context: &Context<'_>, column: &str, value: &[u8]) -> Result<Option<Stored>, LedgerError> {
-    let sql = format!("SELECT {} FROM payments WHERE {column} = ?1", codec::COLUMNS);
-    let mut statement = context.connection.prepare_cached(&sql).map_err(disk)?;
+static BY_ID: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM payments WHERE id = ?1", codec::COLUMNS));
+static BY_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM payments WHERE key_hash = ?1", codec::COLUMNS));
+
+fn find(context: &Context<'_>, sql: &str, value: &[u8]) -> Result<Option<Stored>, LedgerError> {
+    let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
     let mut rows = statement.query([value]).map_err(disk)?;
     rows.next()
         .map_err(disk)?
@@ -368,22 +372,23 @@ const TOGETHER: usize = 4;
 /// The statement for so many events less one: running one statement for four costs less than four for one each.
 static INSERTIONS: LazyLock<[String; TOGETHER]> = LazyLock::new(|| {
     std::array::from_fn(|more| {
-        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; more + 1].join(", ");
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; more + 1].join(", ");
         format!(
-            "INSERT INTO events (position, payment, seq, version, epoch, at, op_id, kind, payload, hash, previous)
+            "INSERT INTO events (position, payment, seq, version, epoch, at, op_id, kind, payload, hash, previous, named)
              VALUES {rows}"
         )
     })
 });
 
-/// Adds events to both chains. The operation id stands with the first.
+/// Adds events to both chains. The operation's id and the ids that it brings stand with the first.
 fn record(
     context: &mut Context<'_>,
     stored: &mut Stored,
     op_id: Option<Uuid>,
     events: &[NewEvent],
+    named: &Named,
 ) -> Result<(), LedgerError> {
-    let mut op_id = op_id;
+    let (mut op_id, mut named) = (op_id, named.listed.as_deref());
     for events in events.chunks(TOGETHER) {
         let sql = &INSERTIONS[events.len() - 1];
         let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
@@ -404,7 +409,7 @@ fn record(
             };
             let hash = link.hash(context.keys);
             *context.chain = context.chain.next(context.keys, &hash, context.now);
-            let columns: [&dyn ToSql; 11] = [
+            let columns: [&dyn ToSql; 12] = [
                 &context.chain.position,
                 payment.id.as_bytes(),
                 &payment.position.seq,
@@ -416,6 +421,7 @@ fn record(
                 &event.payload,
                 &hash,
                 &stored.last,
+                &named.take(),
             ];
             for (column, value) in columns.into_iter().enumerate() {
                 let at = row * columns.len() + column + 1;
@@ -459,28 +465,6 @@ fn win(stored: &mut Stored, winner: Winner) -> Result<(), LedgerError> {
             Ok(())
         }
     }
-}
-
-fn name(context: &Context<'_>, payment: Uuid, ids: &[Id]) -> Result<(), LedgerError> {
-    for id in ids {
-        let scope = Keys::scope_label(&id.scope);
-        let inserted = context
-            .connection
-            .prepare_cached("INSERT INTO ids (scope, id, payment, kind) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
-            .and_then(|mut statement| statement.execute(params![scope, id.id, payment.as_bytes(), id.kind]))
-            .map_err(disk)?;
-        if inserted == 0 {
-            let holder: [u8; 16] = context
-                .connection
-                .prepare_cached("SELECT payment FROM ids WHERE scope = ?1 AND id = ?2")
-                .and_then(|mut statement| statement.query_row([&scope, &id.id], |row| row.get(0)))
-                .map_err(disk)?;
-            if holder != *payment.as_bytes() {
-                return Err(LedgerError::Taken(Constraint::Id));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A statement that only this constraint can refuse.

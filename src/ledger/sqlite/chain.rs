@@ -176,6 +176,34 @@ pub(super) fn backwards(connection: &Connection, payment: Uuid, last: i64) -> Re
     Ok(found)
 }
 
+/// The ids that a payment's events name, oldest event first: each list as it was written.
+pub(super) fn named(connection: &Connection, payment: Uuid) -> Result<Vec<String>, LedgerError> {
+    let mut at: i64 = connection
+        .prepare_cached("SELECT last FROM payments WHERE id = ?1")
+        .and_then(|mut statement| statement.query_row([payment.as_bytes()], |row| row.get(0)).optional())
+        .map_err(codec::disk)?
+        .unwrap_or(0);
+    let mut statement = connection
+        .prepare_cached("SELECT named, previous FROM events WHERE position = ?1 AND payment = ?2")
+        .map_err(codec::disk)?;
+    let mut found = Vec::new();
+    while at > 0 {
+        let mut rows = statement
+            .query(rusqlite::params![at, payment.as_bytes()])
+            .map_err(codec::disk)?;
+        let row = rows.next().map_err(codec::disk)?.ok_or_else(|| damaged(at))?;
+        found.extend(codec::get::<Option<String>>(row, 0)?);
+        let previous = codec::get(row, 1)?;
+        // Ever further back, or it would never end.
+        if previous >= at {
+            return Err(damaged(at));
+        }
+        at = previous;
+    }
+    found.reverse();
+    Ok(found)
+}
+
 /// Reads the kept end of the chain over all, and verifies that the table ends exactly there.
 pub(super) fn end(connection: &Connection, keys: &Keys) -> Result<Chain, StartError> {
     let kept = stored_end(connection)?;
@@ -242,10 +270,11 @@ pub(super) fn keep(connection: &Connection, chain: &Chain) -> rusqlite::Result<(
     value.extend_from_slice(&chain.position.to_be_bytes());
     value.extend_from_slice(&chain.at.to_be_bytes());
     value.extend_from_slice(&chain.hash);
-    connection
-        .prepare_cached(
-            "INSERT INTO meta (name, value) VALUES ('chain', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
-        )?
-        .execute([value])?;
+    let kept = connection
+        .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'chain'")?
+        .execute([&value])?;
+    if kept == 0 {
+        connection.execute("INSERT INTO meta (name, value) VALUES ('chain', ?1)", [&value])?;
+    }
     Ok(())
 }

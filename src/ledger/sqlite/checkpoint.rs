@@ -3,7 +3,8 @@
 //! SQLite would do it inside the commit that fills the log's thousandth page, and that commit's callers would wait for
 //! several milliseconds. Here a thread of its own copies in the background (a PASSIVE checkpoint waits for nobody and
 //! blocks nobody). The log starts again from its beginning only when everything in it was copied; under steady load the
-//! background never quite catches up, so when the log is large the writer copies the small rest itself.
+//! background never quite catches up, so when the log is large the writer copies the rest itself, in a moment in which the
+//! background has left little of it: whoever waits for the writer meanwhile waits for these pages.
 //!
 //! The log's file begins longer than the log ([`make_room`]), and never gets shorter while the ledger is open: a commit that
 //! makes a file longer has to write its length, too, which takes the disk longer than writing where there is room.
@@ -24,8 +25,12 @@ use super::start;
 
 /// Pages in the log at which the background begins to copy: 4 MiB.
 const BEGIN: i64 = 1024;
-/// Pages in the log at which the writer copies the rest: 64 MiB.
+/// Pages in the log from which on the writer copies the rest when it is small: 64 MiB.
 const FORCE: i64 = 16 * 1024;
+/// A small rest: 1 MiB, a few milliseconds.
+const SMALL: i64 = 256;
+/// Pages in the log from which on the writer copies any rest: 192 MiB.
+const MOST: i64 = 3 * FORCE;
 /// Commits between two looks at the log's length.
 const LOOK: u64 = 16;
 /// How long the writer must be quiet before the rest is copied at leisure.
@@ -61,6 +66,8 @@ pub(super) struct Pacer {
     commits: u64,
     /// Whether a copy was asked for since the log was last found short.
     asked: bool,
+    /// Whether the log was large when it was looked at last: every commit may then be the moment.
+    large: bool,
 }
 
 impl Pacer {
@@ -75,13 +82,14 @@ impl Pacer {
             thread: Some(thread),
             commits: 0,
             asked: false,
+            large: false,
         })
     }
 
     /// Called after every commit, when its answers are out.
     pub fn after_commit(&mut self, connection: &Connection, gauges: &Gauges) {
         self.commits += 1;
-        if !self.commits.is_multiple_of(LOOK) {
+        if !self.large && !self.commits.is_multiple_of(LOOK) {
             // The background's idle copy needs to know only that something was written.
             if !self.asked {
                 self.ask();
@@ -94,9 +102,12 @@ impl Pacer {
         gauges
             .wal_bytes
             .store(u64::try_from(log - copied).unwrap_or(0) * PAGE, Relaxed);
-        if log >= FORCE && log - copied < FORCE / 4 {
-            let _ = look(connection, "PASSIVE");
-        } else if log - copied >= BEGIN {
+        let rest = log - copied;
+        self.large = log >= FORCE;
+        if self.large && (rest <= SMALL || log >= MOST) {
+            // Negative where the background is at it at this very moment.
+            self.large = look(connection, "PASSIVE").is_none_or(|(log, copied)| log < 0 || log > copied);
+        } else if self.large || rest >= BEGIN {
             self.ask();
         }
     }
@@ -133,7 +144,8 @@ fn background(path: &std::path::Path, woken: &Receiver<()>, gauges: &Gauges) {
         let mut quiet = gauges.commits.load(Relaxed);
         loop {
             match look(&connection, "NOOP") {
-                Some((log, copied)) if log - copied >= BEGIN => {
+                // Of a large log as much as there is, so that the writer finds little of it left.
+                Some((log, copied)) if log - copied >= BEGIN || (log >= FORCE && log > copied) => {
                     let _ = look(&connection, "PASSIVE");
                 }
                 Some((log, copied)) if log > copied => {}

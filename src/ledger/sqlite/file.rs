@@ -12,7 +12,7 @@ use super::super::LedgerError;
 use super::super::keys::Keys;
 use super::super::rows::{Event, Filter, Id, Payment};
 use super::start::{self, StartError};
-use super::{read, schema};
+use super::{ids, read, schema, sealed};
 
 /// An opened file.
 pub struct LedgerFile {
@@ -71,7 +71,7 @@ impl LedgerFile {
     /// # Errors
     /// As [`Self::list`].
     pub fn unseal(&self, payment: Uuid, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
-        read::unseal(&self.connection, &self.keys, payment, name)
+        sealed::read(&self.connection, &self.keys, payment, name)
     }
 
     /// The ids that lead to a payment.
@@ -79,6 +79,6 @@ impl LedgerFile {
     /// # Errors
     /// As [`Self::list`].
     pub fn ids(&self, payment: Uuid) -> Result<Vec<Id>, LedgerError> {
-        read::ids(&self.connection, payment)
+        ids::of(&self.connection, payment)
     }
 }

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::super::LedgerError;
 use super::super::keys::Keys;
-use super::super::rows::{Document, Event, Filter, Id, Payment, Scope};
+use super::super::rows::{Document, Event, Filter, Payment, Scope};
 use super::chain::{self, Chain};
 use super::codec::{self, disk};
-use super::start;
+use super::{sealed, start};
 
 /// A question, with the way its answer goes back inside it.
 pub(super) type Question = Box<dyn FnOnce(&Connection, &Keys) + Send>;
@@ -111,24 +111,6 @@ pub(super) fn by_id(
     Ok(Some((payment, kind)))
 }
 
-pub(super) fn ids(connection: &Connection, payment: Uuid) -> Result<Vec<Id>, LedgerError> {
-    let mut statement = connection
-        .prepare_cached("SELECT scope, id, kind FROM ids WHERE payment = ?1 ORDER BY scope, id")
-        .map_err(disk)?;
-    let mut rows = statement.query([payment.as_bytes()]).map_err(disk)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().map_err(disk)? {
-        let label: String = codec::get(row, 0)?;
-        let scope = Keys::read_scope(&label).ok_or_else(|| LedgerError::Damaged("an id has no scope".to_owned()))?;
-        found.push(Id {
-            scope,
-            id: codec::get(row, 1)?,
-            kind: codec::get(row, 2)?,
-        });
-    }
-    Ok(found)
-}
-
 pub(super) fn events(connection: &Connection, keys: &Keys, payment: Uuid) -> Result<Vec<Event>, LedgerError> {
     // One read transaction: the row and its events are of the same moment.
     let snapshot = connection.unchecked_transaction().map_err(disk)?;
@@ -170,30 +152,6 @@ pub(super) fn events_after(connection: &Connection, position: i64, limit: usize)
         events.push(chain::Stored::read(row)?.event);
     }
     Ok(events)
-}
-
-pub(super) fn unseal(
-    connection: &Connection,
-    keys: &Keys,
-    payment: Uuid,
-    name: &str,
-) -> Result<Option<Vec<u8>>, LedgerError> {
-    let sealed: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT value FROM sealed WHERE payment = ?1 AND name = ?2")
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![payment.as_bytes(), name], |row| row.get(0))
-                .optional()
-        })
-        .map_err(disk)?;
-    sealed
-        .map(|sealed| open(keys, &super::sealed_place(payment, name), &sealed))
-        .transpose()
-}
-
-fn open(keys: &Keys, place: &str, sealed: &[u8]) -> Result<Vec<u8>, LedgerError> {
-    keys.open(place, sealed)
-        .map_err(|error| LedgerError::Damaged(format!("{place}: {error}")))
 }
 
 pub(super) fn unfinished(
@@ -399,9 +357,9 @@ pub(super) fn document_keys(connection: &Connection, space: &str, most: usize) -
 
 fn read_document(row: &rusqlite::Row<'_>, keys: &Keys, space: &str) -> Result<Document, LedgerError> {
     let key: String = codec::get(row, 0)?;
-    let sealed: Vec<u8> = codec::get(row, 3)?;
+    let value: Vec<u8> = codec::get(row, 3)?;
     let place = super::document_place(space, &key);
-    let value = String::from_utf8(open(keys, &place, &sealed)?)
+    let value = String::from_utf8(sealed::open(keys, &place, &value)?)
         .map_err(|_| LedgerError::Damaged(format!("{place} is not text")))?;
     Ok(Document {
         key,
@@ -448,18 +406,7 @@ pub(super) fn verify(connection: &Connection, keys: &Keys) -> Result<u64, Ledger
     if let Some(orphan) = heads.keys().next() {
         return damaged(format!("payment {orphan} is missing"));
     }
-    let mut statement = snapshot
-        .prepare("SELECT payment, name, value FROM sealed")
-        .map_err(disk)?;
-    let mut rows = statement.query([]).map_err(disk)?;
-    while let Some(row) = rows.next().map_err(disk)? {
-        let (payment, name): (Uuid, String) = (codec::uuid(row, 0)?, codec::get(row, 1)?);
-        open(
-            keys,
-            &super::sealed_place(payment, &name),
-            &codec::get::<Vec<u8>>(row, 2)?,
-        )?;
-    }
+    sealed::verify(&snapshot, keys)?;
     let mut statement = snapshot
         .prepare("SELECT key, version, updated_at, value, space FROM documents")
         .map_err(disk)?;

@@ -17,9 +17,9 @@ const KEPT: usize = 2048;
 pub(super) struct Recent(HashMap<Uuid, Stored>);
 
 impl Recent {
-    /// A payment as it was written last.
-    pub fn get(&self, id: Uuid) -> Option<&Stored> {
-        self.0.get(&id)
+    /// A payment as it was written last, to be changed and put back.
+    pub fn take(&mut self, id: Uuid) -> Option<Stored> {
+        self.0.remove(&id)
     }
 
     /// Keeps a payment as it was just written; one that is over is not asked for again soon.

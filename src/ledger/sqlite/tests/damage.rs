@@ -42,7 +42,8 @@ async fn tampering_with_any_column_is_found() {
         "UPDATE payments SET obligations = 1 WHERE n = 1",
         "UPDATE payments SET lease_until = 0 WHERE n = 1",
         "UPDATE payments SET head = zeroblob(32) WHERE n = 1",
-        "UPDATE sealed SET value = (SELECT value FROM sealed ORDER BY payment DESC LIMIT 1)",
+        "UPDATE sealed SET value = (SELECT value FROM sealed ORDER BY n DESC LIMIT 1)",
+        "UPDATE sealed SET n = n + 64 * 9 WHERE n = (SELECT max(n) FROM sealed)",
         "DELETE FROM payments WHERE n = 2",
     ] {
         let directory = tempfile::tempdir().expect("directory");

@@ -78,7 +78,7 @@ fn third_version(from: &Path, to: &Path) {
              INSERT INTO attempts SELECT a.payment, a.n, 'stripe', 'charge', a.key_hash, a.n IS p.winner, p.created_at
                  FROM new.attempts AS a JOIN new.payments AS p ON p.id = a.payment;
              INSERT INTO ids (scope, id, payment, kind) SELECT scope, id, payment, kind FROM new.ids;
-             INSERT INTO sealed SELECT payment, name, value FROM new.sealed;"
+             INSERT INTO sealed SELECT p.id, s.name, s.value FROM new.sealed AS s JOIN new.payments AS p ON p.n = s.n / 64;"
         ))
         .expect("fills");
 }
@@ -99,6 +99,11 @@ async fn a_ledger_of_the_third_version_keeps_all_it_knew() {
     };
     let position = first.append(winning.clone()).await.expect("appends");
     let known = (first.get(won).await, first.events(won).await, first.events(open).await);
+    let named = (first.ids(won).await, first.unseal(won, "buyer".to_owned()).await);
+    assert!(
+        named.0.as_ref().is_ok_and(|ids| !ids.is_empty()) && named.1 != Ok(None),
+        "{named:?}"
+    );
     drop(first);
     third_version(&directory.path().join("ledger.db"), &older.path().join("ledger.db"));
     let read = LedgerFile::open(&older.path().join("ledger.db"), keys());
@@ -113,6 +118,10 @@ async fn a_ledger_of_the_third_version_keeps_all_it_knew() {
             ledger.events(open).await
         ),
         known
+    );
+    assert_eq!(
+        (ledger.ids(won).await, ledger.unseal(won, "buyer".to_owned()).await),
+        named
     );
     assert_eq!(ledger.append(winning).await, Ok(position), "applied already");
     let second = Change {

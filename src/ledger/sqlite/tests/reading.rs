@@ -326,3 +326,40 @@ async fn secrets_and_keys_of_applications_are_not_in_the_file() {
     let mode = std::fs::metadata(&files[0]).expect("file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_payment_lists_every_id_that_leads_to_it_once() {
+    let directory = tempfile::tempdir().expect("directory");
+    let ledger = ledger(directory.path());
+    let (id, position) = opened(&ledger, opening("k1")).await;
+    let named = |scope: Scope, id: &str, kind: &str| Id {
+        scope,
+        id: id.to_owned(),
+        kind: kind.to_owned(),
+    };
+    let stripe = Scope::Gateway {
+        name: "stripe".to_owned(),
+    };
+    let learned = Change {
+        ids: vec![
+            named(app("local"), "pi_k1", "payment"),
+            named(app("local"), "ch_k1", "charge"),
+            named(stripe.clone(), "pi_k1", "payment"),
+        ],
+        ..change(id, position, "observed")
+    };
+    let position = ledger.append(learned).await.expect("appends");
+    let several = (0..6).map(|n| named(stripe.clone(), &format!("re_{n}"), "refund"));
+    let more = Change {
+        ids: several.collect(),
+        ..change(id, position, "observed")
+    };
+    ledger.append(more).await.expect("appends");
+    let (other, _) = opened(&ledger, opening("k2")).await;
+    let ids = ledger.ids(id).await.expect("reads");
+    assert_eq!(ids.len(), 9, "{ids:?}");
+    assert_eq!(ids[0], named(app("local"), "ch_k1", "charge"));
+    assert_eq!(ids[1], named(app("local"), "pi_k1", "payment"));
+    assert_eq!(ledger.ids(other).await.map(|ids| ids.len()), Ok(1));
+    assert_eq!(ledger.ids(Uuid::now_v7()).await, Ok(Vec::new()));
+}
