@@ -251,16 +251,22 @@ pub struct Pay {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buyer {
     /// Full name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// E-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Telephone number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
     /// The buyer's address on the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
     /// Billing address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub billing: Option<Address>,
     /// Delivery address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shipping: Option<Address>,
 }
 
@@ -268,16 +274,22 @@ pub struct Buyer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// First line.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub line1: Option<String>,
     /// Second line.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub line2: Option<String>,
     /// City.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub city: Option<String>,
     /// State or province.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Postal code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<String>,
     /// ISO 3166-1 alpha-2 country.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
 }
 
@@ -404,41 +416,55 @@ pub struct View {
     pub refunded: Amount,
     /// What is to be taken of the amount, where the application said so and it is not taken yet: a capture that is
     /// accepted and done later, an amount that was lowered.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub taking: Option<Amount>,
     /// When money is taken.
     pub capture: CaptureMode,
     /// Created, seconds of Unix time.
     pub created: i64,
     /// Voided, seconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub voided_at: Option<i64>,
     /// The application's instrument token, as it sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instrument: Option<String>,
     /// What may be shown of the card.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub card: Option<CardView>,
     /// The application's customer id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
     /// Order reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// Free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Text for the customer's statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub statement: Option<String>,
     /// The merchant's key and value pairs.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metadata: IndexMap<String, String>,
     /// The buyer.
     pub buyer: Buyer,
     /// The last decline.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub decline: Option<Decline>,
     /// Refunds, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refunds: Vec<RefundView>,
     /// Whether live money is at stake (from the application's key or the configuration).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub live: bool,
     /// Where the customer has to be sent, when [`Status::ActionRequired`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<String>,
     /// Network transaction id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_transaction_id: Option<String>,
     /// The issuer's approval code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_code: Option<String>,
 }
 
@@ -450,6 +476,7 @@ pub struct ViewIds {
     /// Execution (Stripe charge, PayPal capture or authorisation).
     pub charge: String,
     /// Capture of an authorisation, where that is an object of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<String>,
     /// Request id for support.
     pub request: String,

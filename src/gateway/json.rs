@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -163,6 +164,12 @@ pub fn strict(body: &[u8]) -> Option<Value> {
     let value = Strict(MAX_DEPTH).deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
     Some(value)
+}
+
+/// An object as a request's body.
+pub fn body(object: &Map<String, Value>) -> Bytes {
+    // Keys are strings and numbers finite: nothing of it can fail to be written.
+    serde_json::to_vec(object).unwrap_or_default().into()
 }
 
 #[derive(Clone, Copy)]

@@ -66,30 +66,42 @@ pub struct Observation {
     /// What it proves.
     pub outcome: Outcome,
     /// The payment object's id at the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<String>,
     /// The execution's id at the gateway (charge, capture, authorisation), where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub charge_id: Option<String>,
     /// The refund's or modification's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub modification_id: Option<String>,
     /// The amount the gateway says it held or moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<Amount>,
     /// The decline.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub decline: Option<Decline>,
     /// Whether this was accepted but is not yet done (Adyen's `received`, PayPal's `PENDING`). The outcome is then
     /// [`Outcome::Unknown`]: a webhook or a look-up may still prove either end, and only that lifts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
     /// Of a fence only: its key was taken by the original, which therefore arrived. The fence did nothing and never will;
     /// what became of the original is not said (row 18 of safety.md 2.3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arrived: bool,
     /// Seconds to wait before asking again, when the gateway said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// What may be shown of the card.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub card: Option<super::canonical::CardView>,
     /// Network transaction id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_transaction_id: Option<String>,
     /// The issuer's approval code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_code: Option<String>,
     /// Where the customer has to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<String>,
     /// A short machine-readable note on which rule decided (e.g. `native_decline`, `foreign_answer`), for the ledger.
     pub rule: String,

@@ -362,7 +362,7 @@ fn pause(tries: u32, jitter: i64) -> i64 {
 
 /// Whether a record may be news at all; most are not, and cost no further look.
 fn may_tell(event: &Event) -> bool {
-    match serde_json::from_str::<Record>(&event.payload) {
+    match Record::read(&event.payload) {
         Ok(Record::ResponseSealed { .. }) => true,
         Ok(Record::Decision(Decision::Entered(Phase::Voided { .. }))) => true,
         Ok(Record::AttemptObserved { finding, .. }) => finding.outcome != Outcome::Unknown,

@@ -79,7 +79,7 @@ pub use event::{Action, Event, Finding, FollowUpVerdict, Impossible, Notice, Pau
 pub use follow_up::Books;
 pub use keys::Key;
 pub use lattice::Knowledge;
-pub use plan::{Intent, KeyKind, Plan, PlannedGateway, Policy, Undelivered};
+pub use plan::{Intent, KeyKind, Pinned, Plan, PlannedGateway, Policy, Undelivered};
 pub use record::{Decision, Failure, Ground, Hold, Record};
 pub use resolution::Objection;
 pub use state::{Attempt, Cause, Here, Ids, Obligation, Phase, Proof, State, Why};

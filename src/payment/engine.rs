@@ -402,8 +402,9 @@ impl Desk {
         let (sender, inbox) = mpsc::channel(INBOX);
         self.engine.actors.insert(payment, sender);
         let working = Working::new(self);
-        tokio::task::spawn_local(async move {
+        // Boxed: the runtime moves a task's future several times before it lies still, and an actor is large.
+        tokio::task::spawn_local(Box::pin(async move {
             opening::open(Rc::clone(&working.0), payment, opening, inbox).await;
-        });
+        }));
     }
 }

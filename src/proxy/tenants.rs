@@ -204,6 +204,7 @@ impl Tenants {
             native: true,
             route: Arc::clone(&route.metrics),
             faults: Arc::clone(theirs.faults),
+            questions: Arc::default(),
         };
         self.desk.token(&at).await.map(|token| token.value)
     }

@@ -64,7 +64,7 @@ impl<'a> Shell<'a> {
                 let orders = self.scenario.orders.len();
                 let other = (0..orders).map(|order| self.scenario.plan(order));
                 if let Some(plan) = other.into_iter().find(|plan| plan.gateways != state.plan.gateways) {
-                    state.plan = plan.into();
+                    state.plan = std::sync::Arc::new(plan.into());
                 }
             }
             Some(Twist::RecoveryAssumesUnsent) if ev == Ev::Recovered => {

@@ -4,7 +4,6 @@
 //! order reference travels as `merchantOrderReference`. Metadata that does not fit Adyen's limits stays in the ledger,
 //! from where answers are made; everything else is written or refused.
 
-use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
@@ -101,7 +100,7 @@ fn post(account: &Account, resource: &str, body: Map<String, Value>) -> Result<O
         method: Method::POST,
         target: format!("/{version}/{resource}"),
         headers,
-        body: Bytes::from(Value::Object(body).to_string()),
+        body: crate::gateway::json::body(&body),
     })
 }
 

@@ -137,7 +137,7 @@ fn post(account: &Account, path: &str, body: Option<Map<String, Value>>) -> Resu
         method: Method::POST,
         target: path.to_owned(),
         headers,
-        body: body.map_or_else(Bytes::new, |body| Bytes::from(Value::Object(body).to_string())),
+        body: body.as_ref().map_or_else(Bytes::new, crate::gateway::json::body),
     })
 }
 

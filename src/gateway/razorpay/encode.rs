@@ -169,7 +169,7 @@ fn post(account: &Account, path: &str, body: Map<String, Value>) -> Result<Outgo
         method: Method::POST,
         target: path.to_owned(),
         headers,
-        body: Bytes::from(Value::Object(body).to_string()),
+        body: crate::gateway::json::body(&body),
     })
 }
 

@@ -136,13 +136,16 @@ mod tests {
             }
         };
         Record::IntentOpened {
-            plan: Arc::new(Plan {
-                mode: Mode::Fence,
-                intent: Intent::Authorize,
-                amount: None,
-                gateways: vec![planned(Dialect::Stripe, true), planned(Dialect::Adyen, false)],
-                policy: Policy::default(),
-            }),
+            plan: Arc::new(
+                Plan {
+                    mode: Mode::Fence,
+                    intent: Intent::Authorize,
+                    amount: None,
+                    gateways: vec![planned(Dialect::Stripe, true), planned(Dialect::Adyen, false)],
+                    policy: Policy::default(),
+                }
+                .into(),
+            ),
         }
     }
 

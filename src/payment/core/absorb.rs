@@ -2,7 +2,7 @@
 
 use super::event::{Action, Finding, Verdict, What};
 use super::keys::Key;
-use super::plan::{KeyKind, Undelivered};
+use super::plan::{KeyKind, Pinned, Undelivered};
 use super::record::{Decision, Ground, Hold, Record};
 use super::state::{Attempt, Here, Phase, Why};
 use super::turn::Turn;
@@ -45,7 +45,7 @@ impl Turn {
             // The ledger lets a payment be opened once; a second open is a caller's mistake and means "again".
             return self.retry();
         }
-        let plan = std::sync::Arc::new(plan.settled());
+        let plan = std::sync::Arc::new(Pinned::from(plan.settled()));
         self.s.here = Here {
             body: true,
             caller: true,

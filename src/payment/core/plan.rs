@@ -4,7 +4,13 @@
 //! order of gateways, the mode or the strength of a fence under a payment that has begun: two replicas that followed two
 //! orders could charge twice.
 
-use serde::{Deserialize, Serialize};
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 pub use crate::config::model::Undelivered;
 use crate::config::model::{Failover, Mode};
@@ -185,5 +191,63 @@ impl Plan {
     /// The gateway at an index of the plan.
     pub fn gateway(&self, index: u8) -> Option<&PlannedGateway> {
         self.gateways.get(usize::from(index))
+    }
+}
+
+/// A plan that is pinned. It is written with the first record and with the state after every step, each time as the very
+/// same JSON: that is made once.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    plan: Plan,
+    text: OnceLock<Box<RawValue>>,
+}
+
+impl From<Plan> for Pinned {
+    fn from(plan: Plan) -> Self {
+        Self {
+            plan,
+            text: OnceLock::new(),
+        }
+    }
+}
+
+impl Deref for Pinned {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl PartialEq for Pinned {
+    fn eq(&self, other: &Self) -> bool {
+        self.plan == other.plan
+    }
+}
+
+impl Eq for Pinned {}
+
+impl Hash for Pinned {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.plan.hash(state);
+    }
+}
+
+impl Serialize for Pinned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = match self.text.get() {
+            Some(text) => text,
+            None => {
+                let text = serde_json::value::to_raw_value(&self.plan).map_err(S::Error::custom)?;
+                self.text.get_or_init(|| text)
+            }
+        };
+        text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pinned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Plan::deserialize(deserializer).map(Self::from)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Finding, Resolution, Verdict};
 use super::keys::Key;
-use super::plan::Plan;
+use super::plan::Pinned;
 use super::state::{Cause, Phase, Proof, Why};
 use crate::gateway::Leg;
 use crate::money::Amount;
@@ -20,7 +20,7 @@ pub enum Record {
     /// The payment exists. Identity (tenant, key hash, fingerprint, order reference) stands in the ledger's row.
     IntentOpened {
         /// What was decided.
-        plan: std::sync::Arc<Plan>,
+        plan: std::sync::Arc<Pinned>,
     },
     /// Attempt `n` may be sent from now on (D1).
     AttemptPlanned {
@@ -114,6 +114,72 @@ pub enum Record {
         /// To what.
         resolution: Resolution,
     },
+}
+
+impl Record {
+    /// Reads a record from its JSON. Those that every payment has are read in one pass: what says which record it is stands
+    /// first, and need not be looked for in a copy of the whole.
+    ///
+    /// # Errors
+    /// When it is none that this program knows.
+    pub fn read(json: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Opened {
+            plan: std::sync::Arc<Pinned>,
+        }
+        #[derive(Deserialize)]
+        struct Planned {
+            n: u16,
+            gateway: u8,
+            leg: Leg,
+            of: Option<u16>,
+            why: Why,
+            key: Key,
+            amount: Option<Amount>,
+            at: i64,
+        }
+        #[derive(Deserialize)]
+        struct Observed {
+            n: u16,
+            via: Option<u16>,
+            finding: Box<Finding>,
+            evidence: Option<Box<Evidence>>,
+            at: i64,
+        }
+        let name = json
+            .strip_prefix(r#"{"record":""#)
+            .and_then(|rest| rest.split('"').next());
+        Ok(match name {
+            Some("intent_opened") => {
+                let Opened { plan } = serde_json::from_str(json)?;
+                Self::IntentOpened { plan }
+            }
+            Some("attempt_planned") => {
+                let read: Planned = serde_json::from_str(json)?;
+                Self::AttemptPlanned {
+                    n: read.n,
+                    gateway: read.gateway,
+                    leg: read.leg,
+                    of: read.of,
+                    why: read.why,
+                    key: read.key,
+                    amount: read.amount,
+                    at: read.at,
+                }
+            }
+            Some("attempt_observed") => {
+                let read: Observed = serde_json::from_str(json)?;
+                Self::AttemptObserved {
+                    n: read.n,
+                    via: read.via,
+                    finding: read.finding,
+                    evidence: read.evidence,
+                    at: read.at,
+                }
+            }
+            _ => serde_json::from_str(json)?,
+        })
+    }
 }
 
 /// A decision.

@@ -1,4 +1,6 @@
 //! The state of one payment: the fold of its records, and what this process alone knows.
+//!
+//! It is written as JSON with every change, and leaves out what says nothing.
 
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Verdict;
 use super::keys::Key;
 use super::lattice::Knowledge;
-use super::plan::{Intent, Plan, PlannedGateway};
+use super::plan::{Intent, Pinned, Plan, PlannedGateway};
 use super::record::{Decision, Failure, Ground, Hold, Record};
 use crate::config::model::Mode;
 use crate::gateway::Leg;
@@ -24,25 +26,32 @@ pub struct State {
     /// Where the payment stands.
     pub phase: Phase,
     /// The application was told "in doubt" and nobody waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
     /// The application went without its answer and the effect is to be released.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
     /// A person closed it; nothing moves any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
     /// What was decided when it was opened.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<Pinned>,
     /// Attempts; attempt `n` is at index `n - 1`.
     pub attempts: Vec<Attempt>,
     /// How many of the attempts belong to earlier rounds: nobody executed them, and the application asked again.
     #[serde(default)]
     pub earlier: u16,
     /// Releases owed and discharged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obligations: Vec<Obligation>,
     /// The attempt whose effect is the payment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub winner: Option<u16>,
     /// What the application was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<Verdict>,
     /// What the application asked for later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow_ups: Vec<FollowUp>,
     /// What this process alone knows; nothing of it survives a crash.
     #[serde(skip)]
@@ -146,10 +155,13 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ids {
     /// The payment object.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub payment: Option<String>,
     /// The execution (charge, capture, authorisation), where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub charge: Option<String>,
     /// The refund or modification.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub modification: Option<String>,
 }
 
@@ -175,28 +187,34 @@ pub struct Attempt {
     /// What it is for.
     pub leg: Leg,
     /// The attempt it acts on or asks about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<u16>,
     /// On whose behalf.
     pub why: Why,
     /// Its idempotency key.
     pub key: Key,
     /// How much it asks for, and once known how much the gateway says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<Amount>,
     /// What is known of it.
     pub known: Knowledge,
     /// Whether anything was heard of it, be it that nothing is known.
     pub observed: bool,
     /// Accepted by the gateway, to be done later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
     /// How often it was sent with the same key.
     pub sends: u16,
     /// The gateway's ids.
     pub ids: Ids,
     /// Whether its decline was the gateway's own trouble.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gateway_side: bool,
     /// Whether it failed on a reused connection, unsent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
     /// Whether its effect is proven released (voided or refunded).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
     /// When it was planned, Unix seconds.
     pub at: i64,
@@ -243,6 +261,7 @@ pub struct Obligation {
     /// Why.
     pub cause: Cause,
     /// How it was discharged.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
 }
 
@@ -309,13 +328,13 @@ impl Default for State {
             parked: false,
             abandoned: false,
             closed: false,
-            plan: Arc::new(Plan {
+            plan: Arc::new(Pinned::from(Plan {
                 mode: Mode::Off,
                 intent: Intent::Sale,
                 amount: None,
                 gateways: Vec::new(),
                 policy: super::plan::Policy::default(),
-            }),
+            })),
             attempts: Vec::new(),
             earlier: 0,
             obligations: Vec::new(),

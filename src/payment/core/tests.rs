@@ -333,3 +333,49 @@ fn rounds_come_to_an_end() {
     }
     assert_eq!((payment.sent(), payment.state.attempts.len()), (None, 64));
 }
+
+#[test]
+fn what_is_written_reads_back_as_it_was() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    let mut records = Vec::new();
+    let mut written = |payment: &Payment| {
+        let persisted = payment.actions.iter().find_map(|action| match action {
+            Action::Persist(records) => Some(records.clone()),
+            _ => None,
+        });
+        records.extend(persisted.unwrap_or_default());
+        let json = serde_json::to_string(&payment.state).unwrap();
+        let read: State = serde_json::from_str(&json).unwrap();
+        let here = payment.state.here.clone();
+        assert_eq!(State { here, ..read }, payment.state, "{json}");
+    };
+    written(&payment);
+    payment.tell(What::Observed {
+        n: 1,
+        finding: Box::new(Finding::bare(Outcome::NotSent, "no_answer")),
+        evidence: serde_json::from_str(
+            r#"{"progress":"nothing","bytes_sent":0,"bytes_received":0,"reused":false,"http2":false,
+                "refused_by_peer":false,"status":null,"note":"refused","took":{"secs":0,"nanos":9}}"#,
+        )
+        .unwrap(),
+    });
+    written(&payment);
+    payment.hears(2, Finding::bare(Outcome::Succeeded, "paid"));
+    written(&payment);
+    assert!(records.len() > 6, "{records:?}");
+    for record in records {
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(Record::read(&json).unwrap(), record, "{json}");
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record, "{json}");
+        let spaced = json.replacen(':', ": ", 1);
+        assert_eq!(Record::read(&spaced).unwrap(), record, "{spaced}");
+    }
+    for none in [
+        "",
+        "{}",
+        r#"{"record":"attempt_planned"}"#,
+        r#"{"record":"other","n":1}"#,
+    ] {
+        assert!(Record::read(none).is_err(), "{none}");
+    }
+}

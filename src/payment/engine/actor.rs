@@ -444,42 +444,48 @@ impl Actor {
     /// Makes records durable. Returns when they are, or when somebody else was there first.
     async fn persist(&mut self, next: &State, records: &[Record]) -> Result<(), Lost> {
         let engine = Arc::clone(&self.desk.engine);
-        let rows = Rows {
-            engine: &engine,
-            route: &self.route,
-            payment: self.payment,
-            state: next,
-            records,
-            dossier: &self.dossier,
-            changed: self.dossier_changed,
-        };
-        let mut change = rows.change(self.position);
+        let op_id = Uuid::now_v7();
+        let (mut names, mut holds) = (true, true);
         loop {
+            let rows = Rows {
+                engine: &engine,
+                route: &self.route,
+                payment: self.payment,
+                state: next,
+                records,
+                dossier: &self.dossier,
+                changed: self.dossier_changed,
+            };
+            let mut change = rows.change(op_id, self.position);
+            if !names {
+                change.ids.clear();
+            }
+            change.holds_order &= holds;
+            let (named, held, lease) = (!change.ids.is_empty(), change.holds_order, change.lease_ms);
             let begun = Instant::now();
-            match engine.ledger.append(change.clone()).await {
+            match engine.ledger.append(change).await {
                 Ok(position) => {
                     let (metrics, took) = (&*engine.metrics, begun.elapsed());
                     LedgerCommitted { metrics, took }.emit();
                     self.position = position;
                     self.dossier_changed = false;
-                    if change.lease_ms > 0 {
-                        self.lease_until
-                            .set(engine.ledger.now().saturating_add(change.lease_ms));
+                    if lease > 0 {
+                        self.lease_until.set(engine.ledger.now().saturating_add(lease));
                     }
                     return Ok(());
                 }
                 Err(LedgerError::Conflict { .. }) => return Err(Lost::Moved),
                 // An object of the application's own that another payment of it named before (an intent confirmed twice):
                 // it leads to that one.
-                Err(LedgerError::Taken(Constraint::Id)) if !change.ids.is_empty() => change.ids.clear(),
+                Err(LedgerError::Taken(Constraint::Id)) if named => names = false,
                 // It had failed and freed its order, which another payment has now. What became known since is recorded
                 // all the same; only another round has to ask for the order again.
-                Err(LedgerError::Taken(Constraint::Order)) if change.holds_order => {
+                Err(LedgerError::Taken(Constraint::Order)) if held => {
                     let again = |record: &Record| matches!(record, Record::Decision(core::Decision::Reopened { .. }));
                     if records.iter().any(again) {
                         return Err(Lost::OrderTaken);
                     }
-                    change.holds_order = false;
+                    holds = false;
                 }
                 Err(error @ (LedgerError::Busy | LedgerError::Full)) => {
                     trouble(&self.desk, &error);

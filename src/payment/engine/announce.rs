@@ -24,7 +24,7 @@ impl Engine {
             if event.seq > seq {
                 break;
             }
-            let Ok(record) = serde_json::from_str::<Record>(&event.payload) else {
+            let Ok(record) = Record::read(&event.payload) else {
                 return Ok(None);
             };
             if event.seq < seq {

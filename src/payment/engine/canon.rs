@@ -4,6 +4,8 @@
 //! JSON do not matter. Card data enters only as a keyed hash of its own. What is left out on purpose: the credential,
 //! tracing, and what only shapes the answer (`expand`, `Prefer`, `Stripe-Version`).
 
+use std::borrow::Cow;
+
 use crate::gateway::Head;
 use crate::gateway::canonical::{Address, Instrument, Pay};
 use crate::ledger::keys::{Keys, Purpose};
@@ -16,6 +18,12 @@ const ACCOUNT_HEADERS: [&str; 3] = ["stripe-account", "stripe-context", "paypal-
 
 /// The fingerprint of a payment request.
 pub(super) fn fingerprint(keys: &Keys, head: &Head, pay: &Pay) -> [u8; 32] {
+    let units = pay.amount.map(|amount| amount.units.to_string());
+    let [operation, capture, initiator] = [
+        format!("{:?}", pay.operation),
+        format!("{:?}", pay.capture),
+        format!("{:?}", pay.initiator),
+    ];
     let mut parts = Parts(Vec::with_capacity(64));
     parts.text("method", head.method.as_str());
     parts.text("path", &head.path);
@@ -23,14 +31,14 @@ pub(super) fn fingerprint(keys: &Keys, head: &Head, pay: &Pay) -> [u8; 32] {
         let value = head.headers.get(name).and_then(|value| value.to_str().ok());
         parts.maybe(name, value);
     }
-    parts.text("operation", &format!("{:?}", pay.operation));
+    parts.text("operation", &operation);
     parts.maybe("confirms", pay.confirms.as_deref());
-    if let Some(amount) = pay.amount {
-        parts.text("units", &amount.units.to_string());
+    if let (Some(units), Some(amount)) = (&units, &pay.amount) {
+        parts.text("units", units);
         parts.text("currency", amount.currency.code());
     }
-    parts.text("capture", &format!("{:?}", pay.capture));
-    parts.text("initiator", &format!("{:?}", pay.initiator));
+    parts.text("capture", &capture);
+    parts.text("initiator", &initiator);
     instrument(keys, pay.instrument.as_ref(), &mut parts);
     for (name, value) in [
         ("customer", &pay.customer),
@@ -64,31 +72,31 @@ pub(super) fn fingerprint(keys: &Keys, head: &Head, pay: &Pay) -> [u8; 32] {
     for name in &pay.unportable {
         parts.text("unportable", name);
     }
-    let parts: Vec<&[u8]> = parts.0.iter().map(Vec::as_slice).collect();
+    let parts: Vec<&[u8]> = parts.0.iter().map(|part| &**part).collect();
     keys.hash(Purpose::Fingerprint, &parts)
 }
 
 /// A list of named parts. The hash counts their borders, so that no two lists look alike.
-struct Parts(Vec<Vec<u8>>);
+struct Parts<'a>(Vec<Cow<'a, [u8]>>);
 
-impl Parts {
-    fn text(&mut self, name: &str, value: &str) {
-        self.0.push(name.as_bytes().to_vec());
-        self.0.push(value.as_bytes().to_vec());
+impl<'a> Parts<'a> {
+    fn text(&mut self, name: &'a str, value: &'a str) {
+        self.0.push(name.as_bytes().into());
+        self.0.push(value.as_bytes().into());
     }
 
-    fn maybe(&mut self, name: &str, value: Option<&str>) {
+    fn maybe(&mut self, name: &'a str, value: Option<&'a str>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 }
 
-fn instrument(keys: &Keys, instrument: Option<&Instrument>, parts: &mut Parts) {
-    let mut secret = |kind: &str, fields: &[&str]| {
+fn instrument(keys: &Keys, instrument: Option<&Instrument>, parts: &mut Parts<'_>) {
+    let mut secret = |kind: &'static str, fields: &[&str]| {
         let fields: Vec<&[u8]> = fields.iter().map(|field| field.as_bytes()).collect();
-        parts.0.push(kind.as_bytes().to_vec());
-        parts.0.push(keys.hash(Purpose::Card, &fields).to_vec());
+        parts.0.push(kind.as_bytes().into());
+        parts.0.push(keys.hash(Purpose::Card, &fields).to_vec().into());
     };
     match instrument {
         None => {}
@@ -105,7 +113,7 @@ fn instrument(keys: &Keys, instrument: Option<&Instrument>, parts: &mut Parts) {
     }
 }
 
-fn address(kind: &str, address: Option<&Address>, parts: &mut Parts) {
+fn address<'a>(kind: &'a str, address: Option<&'a Address>, parts: &mut Parts<'a>) {
     let Some(address) = address else { return };
     parts.text("address", kind);
     for (name, value) in [

@@ -35,13 +35,16 @@ pub(super) struct Dossier {
     /// The payment as it was asked for, under minted ids.
     pub base: View,
     /// The application's idempotency key: a fence has to claim the very one that the attempt carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The application's object that the payment confirms.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub confirms: Option<String>,
     /// What answers said of attempts, by the attempt they speak of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<u16, Observation>,
     /// What the application said with its follow-ups, by attempt.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<u16, Note>,
 }
 
@@ -151,18 +154,21 @@ impl Dossier {
         }))
     }
 
-    /// Notes what an answer said of an attempt. A later word adds to an earlier one.
+    /// Notes what an answer said of an attempt, beyond what the records keep. A later word takes the place of an earlier
+    /// one. `false` when there is nothing to keep: most answers say no more than their outcome, and the dossier stays as it
+    /// was sealed.
     pub fn see(&mut self, n: u16, observation: &Observation) -> bool {
-        let says = observation.card.is_some()
+        let more = observation.card.is_some()
             || observation.decline.is_some()
             || observation.redirect.is_some()
             || observation.approval_code.is_some()
-            || observation.network_transaction_id.is_some()
-            || !matches!(observation.outcome, Outcome::Unknown | Outcome::NotSent);
-        if says {
+            || observation.network_transaction_id.is_some();
+        // An earlier word is taken back by one that is about the outcome.
+        let other = self.seen.contains_key(&n) && !matches!(observation.outcome, Outcome::Unknown | Outcome::NotSent);
+        if more || other {
             self.seen.insert(n, observation.clone());
         }
-        says
+        more || other
     }
 
     /// The payment as attempt `n` left it, with the ids that the application knows it by.

@@ -266,8 +266,8 @@ impl Rows<'_> {
         }
     }
 
-    /// The change of an open payment.
-    pub fn change(&self, position: Position) -> Change {
+    /// The change of an open payment. Made anew under the same id when it has to be sent again.
+    pub fn change(&self, op_id: Uuid, position: Position) -> Change {
         let state = self.state;
         let mut winner = Winner::Keep;
         for record in self.records {
@@ -282,7 +282,7 @@ impl Rows<'_> {
         let finished = state.finished();
         Change {
             payment: self.payment,
-            op_id: Uuid::now_v7(),
+            op_id,
             version: position.version,
             epoch: position.epoch,
             state: state.phase.name().to_owned(),

@@ -8,7 +8,7 @@
 //! refused is left out with its reason. The plan is pinned in the first record and never changes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 use zeroize::Zeroizing;
@@ -18,6 +18,7 @@ use super::{At, Engine, Route, instruments};
 use crate::config::model::{self, Dialect, Mode};
 use crate::gateway::canonical::{CaptureMode, EarlierAttempt, Instrument, Operation, Pay, Refusal, Request};
 use crate::gateway::{AccessToken, Account, FenceStrength};
+use crate::money::{Amount, Currency};
 use crate::resilience::breaker;
 use crate::telemetry::event::PlanRefused;
 
@@ -189,29 +190,66 @@ pub(super) fn trial_account(at: &At) -> Account {
     account
 }
 
+/// What a gateway can be asked about an attempt whose answer was lost.
+#[derive(Clone, Copy, Debug)]
+struct Answerable {
+    fences: bool,
+    looks_up: bool,
+}
+
+/// What an account can be asked, found out once for each kind of payment: by its capture and its currency. The questions
+/// about two payments of one kind differ only in values that every adapter writes.
+#[derive(Debug, Default)]
+pub struct Questions(Mutex<Vec<((bool, Currency), Answerable)>>);
+
+impl Questions {
+    fn of(&self, at: &At, pay: &Pay, automatic: bool) -> Answerable {
+        let object = pay.confirms.clone().filter(|_| at.native);
+        // An object of the application's own is named in the question, and may be none that can be asked about.
+        let (None, Some(amount)) = (&object, pay.amount) else {
+            return Answerable::found_out(at, object, pay.amount, automatic);
+        };
+        let kind = (automatic, amount.currency);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answerable)) = known.iter().find(|(of, _)| *of == kind) {
+            return *answerable;
+        }
+        let answerable = Answerable::found_out(at, None, Some(amount), automatic);
+        known.push((kind, answerable));
+        answerable
+    }
+}
+
+impl Answerable {
+    fn found_out(at: &At, object: Option<String>, amount: Option<Amount>, automatic: bool) -> Self {
+        let account = trial_account(at);
+        let earlier = EarlierAttempt {
+            idempotency_key: Some("trial".to_owned()),
+            reference: Some("trial".to_owned()),
+            object,
+            amount,
+            automatic_capture: automatic,
+            ..EarlierAttempt::default()
+        };
+        let fences = at.has_credentials() && at.gateway.fence(&earlier, &account).is_some();
+        let found = EarlierAttempt {
+            object: Some("trial".to_owned()),
+            charge: Some("trial".to_owned()),
+            ..earlier.clone()
+        };
+        let looks_up = [&earlier, &found]
+            .into_iter()
+            .any(|earlier| at.gateway.lookup(earlier, &account).is_some());
+        Self { fences, looks_up }
+    }
+}
+
 /// The facts about a gateway that the payment's decisions rest on. What it can be asked is found out by writing the
 /// question: an adapter may have a fence for holds and none for sales, or no way to look anything up.
 fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGateway {
     let capabilities = at.capabilities();
-    let account = trial_account(at);
     let automatic = pay.capture == CaptureMode::Automatic && mode != Mode::Gated;
-    let earlier = EarlierAttempt {
-        idempotency_key: Some("trial".to_owned()),
-        reference: Some("trial".to_owned()),
-        object: pay.confirms.clone().filter(|_| at.native),
-        amount: pay.amount,
-        automatic_capture: automatic,
-        ..EarlierAttempt::default()
-    };
-    let fences = at.has_credentials() && at.gateway.fence(&earlier, &account).is_some();
-    let found = EarlierAttempt {
-        object: Some("trial".to_owned()),
-        charge: Some("trial".to_owned()),
-        ..earlier.clone()
-    };
-    let looks_up = [&earlier, &found]
-        .into_iter()
-        .any(|earlier| at.gateway.lookup(earlier, &account).is_some());
+    let Answerable { fences, looks_up } = at.questions.of(at, pay, automatic);
     // What can be ended only once its id is known is not fenced: an attempt whose answer was lost has no id.
     let fence = match fences {
         true => believed,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::core::Wire as Trust;
+use super::planner::Questions;
 use super::tenants::LOCAL;
 use crate::account::Caller;
 use crate::config::model::{self, Credentials, Failover, GatewayConfig, Mode, Purpose};
@@ -52,6 +53,8 @@ pub struct At {
     pub route: Arc<RouteMetrics>,
     /// What an operator wants to go wrong.
     pub faults: Arc<Faults>,
+    /// What this account can be asked about its attempts, as far as it was found out.
+    pub questions: Arc<Questions>,
 }
 
 impl std::fmt::Debug for At {
@@ -94,6 +97,7 @@ impl Route {
                     breaker,
                     route: Arc::clone(metrics),
                     faults: Arc::clone(faults),
+                    questions: Arc::default(),
                 })
             })
             .collect();
@@ -115,6 +119,7 @@ impl Route {
         let theirs = |at: &At| At {
             tenant: Arc::clone(&tenant),
             credentials: credentials(at),
+            questions: Arc::default(),
             ..at.clone()
         };
         Self {
