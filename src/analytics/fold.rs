@@ -248,7 +248,7 @@ impl Fold {
         if event.kind == "lease_taken" || event.payload.is_empty() {
             return true;
         }
-        let Ok(record) = serde_json::from_str::<Record>(&event.payload) else {
+        let Ok(record) = Record::read(&event.payload) else {
             return false;
         };
         self.state.fold(&record);

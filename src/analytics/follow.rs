@@ -1,7 +1,8 @@
 //! Following the ledger: a thread that counts each event once.
 //!
-//! It looks at the ledger's position (a counter in memory) several times a second and reads what is new. A payment's
-//! earlier events are read again only when it is not among those folded a moment ago.
+//! It looks at the ledger's position (a counter in memory) several times a second and reads what is new, so that the
+//! payments of a moment are read, counted and written together. A payment's earlier events are read again only when it is
+//! not among those folded a moment ago.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -104,10 +105,10 @@ impl Follower {
         }
         while !self.progress.stop.load(Ordering::Relaxed) {
             let more = self.ledger.health().position > self.place.position;
-            let pause = match if more { self.round().await } else { Ok(()) } {
-                Ok(()) => {
+            let pause = match if more { self.round().await } else { Ok(0) } {
+                Ok(seen) => {
                     troubled = false;
-                    if more { Duration::ZERO } else { LOOK }
+                    if seen == BATCH { Duration::ZERO } else { LOOK }
                 }
                 Err(trouble) => {
                     // What is folded may be ahead of what was written.
@@ -124,10 +125,10 @@ impl Follower {
         }
     }
 
-    /// Counts the next events.
-    async fn round(&mut self) -> Result<(), Trouble> {
+    /// Counts the next events; answers how many there were.
+    async fn round(&mut self) -> Result<usize, Trouble> {
         let events = self.ledger.events_after(self.place.position, BATCH).await?;
-        let Some(last) = events.last() else { return Ok(()) };
+        let Some(last) = events.last() else { return Ok(0) };
         let place = Place {
             position: last.position,
             hash: last.hash,
@@ -171,7 +172,7 @@ impl Follower {
         if self.folded.len() > KEPT {
             self.folded.clear();
         }
-        Ok(())
+        Ok(events.len())
     }
 
     /// A payment as it was before these events.
