@@ -3,6 +3,7 @@
 //! At most one effect is live, what was told is true, and what can be decided is.
 
 mod catalogue;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -131,7 +132,8 @@ impl Column {
         }
     }
 
-    async fn shop(&self) -> Shop {
+    /// Its shop; webhooks are verified, and passed on, where they have somewhere to go.
+    async fn shop(&self, notify: Option<String>) -> Shop {
         let failover = match self.mode {
             "gated" => "mode: gated, hedge_after: 250ms, on_soft_decline: true",
             "compensate" => "mode: compensate, on_soft_decline: true",
@@ -143,6 +145,7 @@ impl Column {
             gateway: if self.http2 { ", protocol: h2" } else { "" },
             // A whole column of misbehaviours without one good answer between them opens any breaker, and then says nothing.
             breaker: "consecutive: 100000, min_calls: 100000",
+            notify,
             ..Setup::default()
         };
         let shop = Shop::with(setup.of(self.own.name(), &[self.own.name(), self.second.name()])).await;
@@ -311,7 +314,7 @@ async fn rest(shop: &Shop, hit: Own, payment: &str) -> Result<(), String> {
 
 /// Every `stride`-th case of a column, of those whose row and name contain a text.
 async fn run(column: &Column, stride: usize, phase: usize, text: &str) -> Vec<Came> {
-    let shop = column.shop().await;
+    let shop = column.shop(None).await;
     let token = column.own.token(&shop).await;
     column.begin(&shop);
     let mut came = Vec::new();
@@ -321,6 +324,8 @@ async fn run(column: &Column, stride: usize, phase: usize, text: &str) -> Vec<Ca
             came.push(case(&shop, column, &token, index, one).await);
         }
     }
+    drop(shop);
+    came.extend(webhooks::run(column, stride, phase, text).await);
     came
 }
 

@@ -24,7 +24,7 @@ async fn post(shop: &Shop, gateway: &str, signature: &str, body: &str) -> Messag
 }
 
 /// `Stripe-Signature`, for a time of the test's choosing.
-fn signed(secret: &str, ago: i64, body: &str) -> String {
+pub(super) fn signed(secret: &str, ago: i64, body: &str) -> String {
     let at = jiff::Timestamp::now().as_second() - ago;
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{at}.{body}").as_bytes());
@@ -37,7 +37,8 @@ fn signed(secret: &str, ago: i64, body: &str) -> String {
     format!("t={at},v1={hex}")
 }
 
-fn event(kind: &str, object: &Value) -> String {
+/// One of Stripe's events.
+pub(super) fn event(kind: &str, object: &Value) -> String {
     json!({"id": format!("evt_{kind}"), "object": "event", "type": kind, "created": 1, "data": {"object": object}})
         .to_string()
 }
