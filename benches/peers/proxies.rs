@@ -20,6 +20,7 @@ pub enum Kind {
     /// hyper's server with hyper-util's pooled client, on tokio's work-stealing runtime.
     Naive,
     Pingora,
+    Envoy,
 }
 
 impl Kind {
@@ -31,6 +32,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Naive => "naive hyper",
             Self::Pingora => "Pingora",
+            Self::Envoy => "Envoy",
         }
     }
 }
@@ -59,6 +61,15 @@ fn rival(name: &str) -> PathBuf {
     root().join("benches/peers/rivals/target/release").join(name)
 }
 
+/// Envoy's own binary, inside the Python package that `benches/peers/run` installs.
+fn envoy() -> Option<PathBuf> {
+    let versions = std::fs::read_dir(root().join(".tools/envoy/lib")).ok()?;
+    let mut binaries = versions
+        .flatten()
+        .map(|version| version.path().join("site-packages/envoy/_bin/envoy"));
+    binaries.find(|path| path.exists())
+}
+
 fn which(program: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"]
         .iter()
@@ -80,6 +91,9 @@ pub fn available(only: &[String]) -> Vec<Kind> {
     }
     if rival("pingora").exists() {
         kinds.push(Kind::Pingora);
+    }
+    if envoy().is_some() {
+        kinds.push(Kind::Envoy);
     }
     kinds.retain(|kind| only.is_empty() || only.iter().any(|name| kind.name().eq_ignore_ascii_case(name)));
     kinds
@@ -375,7 +389,66 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
             }
             argv
         }
+        Kind::Envoy => {
+            std::fs::write(dir.join("envoy.yaml"), envoy_config([port, gateway], tls.then_some(&ca))).unwrap();
+            vec![
+                envoy().unwrap().display().to_string(),
+                "--concurrency".into(),
+                workers.to_string(),
+                "--disable-hot-restart".into(),
+                "--log-level".into(),
+                "error".into(),
+                "-c".into(),
+                path("envoy.yaml"),
+            ]
+        }
     }
+}
+
+/// One listener, one cluster: no access log, no request ids, as many connections as the others may have.
+fn envoy_config([port, gateway]: [u16; 2], ca: Option<&PathBuf>) -> String {
+    let address = |port: u16| format!("{{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}");
+    let (inside, outside) = (address(port), address(gateway));
+    let tls = ca.map_or(String::new(), |ca| {
+        format!(
+            "
+    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        sni: localhost
+        common_tls_context:
+          validation_context:
+            trusted_ca: {{ filename: {} }}
+            match_typed_subject_alt_names: [{{ san_type: DNS, matcher: {{ exact: localhost }} }}]",
+            ca.display()
+        )
+    });
+    format!(
+        "static_resources:
+  listeners:
+  - address: {inside}
+    ignore_global_conn_limit: true
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: peers
+          codec_type: HTTP1
+          generate_request_id: false
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{ '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+          route_config:
+            virtual_hosts: [{{ name: all, domains: ['*'], routes: [{{ match: {{ prefix: / }}, route: {{ cluster: out }} }}] }}]
+  clusters:
+  - name: out
+    load_assignment:
+      cluster_name: out
+      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {outside} }} }}] }}]{tls}
+"
+    )
 }
 
 /// User-space instructions a request: cachegrind over two runs of different length, so that the start drops out.
