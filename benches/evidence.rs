@@ -141,7 +141,10 @@ async fn call(client: &Client<Full<Bytes>>, gateway: &Arc<GatewayConfig>, way: W
                 total: Deadline::after(Instant::now(), Duration::from_secs(10)),
             };
             let request = request().map(Full::new);
-            let (response, _) = client.forward(gateway, Box::new(request), &deadlines).await.unwrap();
+            let (response, _) = client
+                .forward(gateway, Box::new(request), &deadlines, Instant::now())
+                .await
+                .unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), ANSWER);
             return;
         }

@@ -208,7 +208,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
                     let desk = engine.map(|engine| Desk::new(engine, Wire::new(&metrics)));
                     Proxy::new(runtime, metrics, desk, door)
                 };
-                worker(orders, &connections, proxy, counting, beating);
+                worker(orders, connections, proxy, counting, beating);
                 liveness.ended(index);
                 drop(ended);
             })?;
@@ -363,8 +363,8 @@ async fn bill(collector: Arc<Collector>, runtime: Arc<ArcSwap<Runtime>>) {
 /// Serves the listeners that it is told to, until none is left and none will come.
 fn worker(
     mut orders: mpsc::Receiver<Order>,
-    connections: &Arc<Connections>,
-    proxy: impl FnOnce() -> Proxy,
+    connections: Arc<Connections>,
+    proxy: impl FnOnce() -> Proxy + 'static,
     metrics: Arc<Metrics>,
     beating: impl Future<Output = ()> + 'static,
 ) {
@@ -376,7 +376,8 @@ fn worker(
         }
     };
     let local = tokio::task::LocalSet::new();
-    local.block_on(&worker, async move {
+    // A task of its own: what a set of tasks blocks on is polled at each turn that any of them makes.
+    let serving = local.spawn_local(async move {
         let beating = tokio::task::spawn_local(beating);
         let proxy = Rc::new(proxy());
         let answering = Rc::clone(&proxy);
@@ -387,7 +388,7 @@ fn worker(
             tokio::select! {
                 order = orders.recv(), if open => match order {
                     Some(Order::Open(order)) => {
-                        let settings = settings(&order, connections, &proxy, &metrics);
+                        let settings = settings(&order, &connections, &proxy, &metrics);
                         serving.spawn_local(listen::serve(
                             order.socket,
                             Rc::new(settings),
@@ -409,6 +410,12 @@ fn worker(
         proxy.close().await;
         beating.abort();
     });
+    // A panic goes on: a dead worker's beats must end, so that the watchdog sees it.
+    if let Err(ended) = local.block_on(&worker, serving)
+        && let Ok(panic) = ended.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn settings(

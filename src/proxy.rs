@@ -117,7 +117,7 @@ impl Proxy {
 
     /// Answers one request.
     pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, info: ConnectionInfo) -> Response<Body> {
-        let started = Instant::now();
+        let started = info.began();
         let runtime = self.runtime.load_full();
 
         // 1. Whose is it? That it has one meaning only, the listener has made sure of.
@@ -282,7 +282,7 @@ impl Proxy {
                 }
                 _ => {
                     let span = attempt::span(&route, trace, request.headers_mut());
-                    let outcome = way.send(request).await;
+                    let outcome = way.send(request, sent_at).await;
                     let at = Instant::now();
                     let took = at.duration_since(sent_at);
                     let waited = outcome.as_ref().ok().and_then(|(response, _)| response.body().waited());

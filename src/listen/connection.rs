@@ -14,6 +14,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::answer::Service;
 use super::guard::{Guard, Place};
@@ -64,6 +65,12 @@ impl ConnectionInfo {
     /// Whether the client speaks HTTP/2.
     pub fn http2(&self) -> bool {
         self.http2
+    }
+
+    /// When this request began, once for each: when its connection woke to read it. A request that had come with the one
+    /// before it, or over HTTP/2, begins now.
+    pub fn began(&self) -> Instant {
+        self.connection.woke.take().unwrap_or_else(Instant::now)
     }
 
     /// Closes the connection after the answer to this request (HTTP/1.1: `connection: close`; HTTP/2: GOAWAY, and the
@@ -200,6 +207,9 @@ where
     let (mut finishing, mut quiet) = (false, Quiet::default());
     let ended = std::future::poll_fn(|cx| {
         connection.register(cx);
+        if connection.in_flight.get() == 0 {
+            connection.woke.set(Some(Instant::now()));
+        }
         match connection.order() {
             Order::Abort => return Poll::Ready(false),
             Order::Finish => connection.close.set(true),

@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Settings;
 
 /// What a connection is busy with.
@@ -59,6 +61,8 @@ pub(super) struct Connection {
     pub close: Cell<bool>,
     /// A refused head waits for earlier answers.
     pub refusal_waits: Cell<bool>,
+    /// When the connection woke with no request in flight, until a request takes it for its own beginning.
+    pub woke: Cell<Option<Instant>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     index: Cell<usize>,
@@ -82,6 +86,7 @@ impl Connection {
             head_late: Cell::new(false),
             close: Cell::new(false),
             refusal_waits: Cell::new(false),
+            woke: Cell::new(None),
             order: Cell::new(Order::Serve),
             waker: RefCell::new(None),
             index: Cell::new(0),

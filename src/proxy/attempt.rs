@@ -128,13 +128,17 @@ pub struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Sends a request, once.
-    pub fn send(&self, request: Box<Request<body::Request>>) -> impl Future<Output = Outcome> {
+    /// Sends a request, once; it is `now`.
+    pub fn send(&self, request: Box<Request<body::Request>>, now: Instant) -> impl Future<Output = Outcome> {
         match self.faults.any() {
             // Boxed, so that it adds nothing to a future's size where there is no fault.
             true => Either::Left(Box::pin(self.send_faulty(request))),
-            false => Either::Right(self.client.forward(&self.route.gateway, request, self.deadlines)),
+            false => Either::Right(self.forward(request, now)),
         }
+    }
+
+    fn forward(&self, request: Box<Request<body::Request>>, now: Instant) -> impl Future<Output = Outcome> {
+        self.client.forward(&self.route.gateway, request, self.deadlines, now)
     }
 
     /// The failures made here are the ones the gateway or the network could make, evidence included.
@@ -159,18 +163,15 @@ impl Way<'_> {
             }
         }
         let Some(effect) = strike.effect else {
-            return self.client.forward(&self.route.gateway, request, self.deadlines).await;
+            return self.forward(request, Instant::now()).await;
         };
         self.tell(effect.name());
         match effect {
             Effect::Refuse => Err(unsent(Failure::Connect, effect.name(), request)),
             Effect::AbortBefore => Err(unsent(Failure::Connection, effect.name(), request)),
-            Effect::Delay(_) => self.client.forward(&self.route.gateway, request, self.deadlines).await,
+            Effect::Delay(_) => self.forward(request, Instant::now()).await,
             Effect::AbortAfter => {
-                let (answer, evidence) = self
-                    .client
-                    .forward(&self.route.gateway, request, self.deadlines)
-                    .await?;
+                let (answer, evidence) = self.forward(request, Instant::now()).await?;
                 drop(answer);
                 let evidence = Evidence {
                     progress: Progress::Committed,
@@ -186,10 +187,7 @@ impl Way<'_> {
                 Err(Failed { error, request: None })
             }
             Effect::Status(status) => {
-                let (mut answer, evidence) = self
-                    .client
-                    .forward(&self.route.gateway, request, self.deadlines)
-                    .await?;
+                let (mut answer, evidence) = self.forward(request, Instant::now()).await?;
                 *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Ok((answer, evidence))
             }
@@ -232,7 +230,7 @@ impl Way<'_> {
     ) -> Ended {
         let route = self.route;
         let first = Launched::new(permit, Kind::First, span(route, account.trace(), request.headers_mut()));
-        let mut running = pin!(self.send(request));
+        let mut running = pin!(self.send(request, first.at));
         let early = match route.protection.hedge.delay() {
             Some(delay) => tokio::time::timeout(delay, running.as_mut()).await.ok(),
             None => Some(running.as_mut().await),
@@ -253,7 +251,7 @@ impl Way<'_> {
             route,
             result: Hedged::Cancelled,
         };
-        let hedge = pin!(self.send(again));
+        let hedge = pin!(self.send(again, second.at));
         let (ended, other, rest) = match select(running, hedge).await {
             Either::Left((outcome, rest)) => (first.ended(outcome), second, rest),
             Either::Right((outcome, rest)) => (second.ended(outcome), first, rest),

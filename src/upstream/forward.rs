@@ -68,7 +68,7 @@ where
     /// Sends one request and gives back the answer with its body still streaming.
     ///
     /// The request's target is path and query; `Host` and the endpoint's base path are put in here. Hop-by-hop fields
-    /// were taken off by the caller.
+    /// were taken off by the caller. It is `started` now: whoever calls has just looked at the clock.
     ///
     /// # Errors
     /// [`Failed`], with evidence. Nothing was retried.
@@ -77,8 +77,8 @@ where
         gateway: &Arc<GatewayConfig>,
         request: Box<Request<B>>,
         deadlines: &Deadlines,
+        started: Instant,
     ) -> Outcome<B> {
-        let started = Instant::now();
         let lease = match self.checkout(gateway, &deadlines.total, started).await {
             Ok(lease) => lease,
             Err(error) => {
@@ -138,7 +138,7 @@ where
             }
             Err(fault) => Ok(Err(fault)),
         };
-        let evidence = |committed: bool, status: Option<u16>, note: String| Evidence {
+        let evidence = |committed: bool, status: Option<u16>, note: String, at: Instant| Evidence {
             progress: match (wire.written.get() == written, committed) {
                 (true, _) => Progress::Nothing,
                 (false, true) => Progress::Committed,
@@ -151,7 +151,7 @@ where
             refused_by_peer: false,
             status,
             note,
-            took: started.elapsed(),
+            took: at.saturating_duration_since(started),
         };
         let committed = connection.is_committed(&upload);
         let fault = match answered {
@@ -160,7 +160,9 @@ where
                 let headers = std::mem::take(request.headers_mut());
                 match connection.answer(head, headers) {
                     Ok(response) => {
-                        let evidence = evidence(committed, Some(response.status().as_u16()), String::new());
+                        let status = Some(response.status().as_u16());
+                        let heard = wire.heard().unwrap_or_else(Instant::now);
+                        let evidence = evidence(committed, status, String::new(), heard);
                         let waited = opening + wire.waited().unwrap_or_default();
                         let pump = match upload.is_over() {
                             true => None,
@@ -174,7 +176,7 @@ where
             }
             Ok(Err(fault)) => fault,
             Err(Elapsed) => {
-                let evidence = evidence(committed, None, "no answer in time".to_owned());
+                let evidence = evidence(committed, None, "no answer in time".to_owned(), Instant::now());
                 return Err(Failed::new(late(&deadlines.total), Side::Upstream, evidence, None));
             }
         };
@@ -182,7 +184,7 @@ where
             Fault::Broken => (Failure::RequestBody, Side::Downstream),
             _ => (Failure::Connection, Side::Upstream),
         };
-        let evidence = evidence(committed, None, fault.to_string());
+        let evidence = evidence(committed, None, fault.to_string(), Instant::now());
         let untouched = upload.is_untouched() && evidence.progress == Progress::Nothing;
         Err(Failed::new(failure, side, evidence, untouched.then_some(request)))
     }

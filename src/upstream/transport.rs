@@ -47,6 +47,8 @@ pub(super) struct Wire {
     /// When the first bytes of the request in hand were taken, and when the first after that came.
     wrote: Cell<Option<Instant>>,
     heard: Cell<Option<Instant>>,
+    /// There was nothing to read when somebody last looked.
+    waits: Cell<bool>,
     addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
@@ -60,6 +62,7 @@ impl Wire {
             read: Cell::new(0),
             wrote: Cell::new(None),
             heard: Cell::new(None),
+            waits: Cell::new(false),
             addresses,
         })
     }
@@ -73,6 +76,7 @@ impl Wire {
     pub(super) fn begin(&self) {
         self.wrote.set(None);
         self.heard.set(None);
+        self.waits.set(false);
     }
 
     /// When the first bytes of the answer came.
@@ -159,10 +163,15 @@ impl Wire {
 
     /// Reads what there is behind what the buffer holds, into the room it has; zero is the end.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        // What is done with bytes that have come is our own time, their decryption, too: where they were waited for, the
+        // clock is read before them.
+        let woken = (self.waits.take() && self.heard.get().is_none()).then(Instant::now);
         let mut stream = self.stream.borrow_mut();
         let result = std::pin::pin!(stream.read_buf(buffer)).poll(cx);
-        if let Poll::Ready(Ok(length)) = result {
-            self.took(length);
+        match result {
+            Poll::Ready(Ok(length)) => self.took(length, woken),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.waits.set(true),
         }
         result
     }
@@ -173,10 +182,10 @@ impl Wire {
         let _ = Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(&mut cx);
     }
 
-    fn took(&self, length: usize) {
+    fn took(&self, length: usize, at: Option<Instant>) {
         self.read.set(self.read.get() + length as u64);
         if length > 0 && self.heard.get().is_none() {
-            self.heard.set(Some(Instant::now()));
+            self.heard.set(Some(at.unwrap_or_else(Instant::now)));
         }
     }
 
@@ -207,7 +216,7 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf);
-        self.0.took(buf.filled().len() - before);
+        self.0.took(buf.filled().len() - before, None);
         result
     }
 }

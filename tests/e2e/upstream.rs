@@ -122,7 +122,10 @@ async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<String, F
     let request = http::Request::post("/v1/charges?a=%41")
         .body(Full::new(Bytes::from_static(b"amount=1")))
         .unwrap();
-    match client.forward(gateway, Box::new(request), &deadlines).await {
+    match client
+        .forward(gateway, Box::new(request), &deadlines, tokio::time::Instant::now())
+        .await
+    {
         Ok((response, _)) => {
             let body = response.into_body().collect().await.unwrap().to_bytes();
             Ok(String::from_utf8(body.to_vec()).unwrap())

@@ -34,7 +34,15 @@ async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<(u16, Opt
         total: Deadline::NEVER,
     };
     let request = http::Request::post("/v1/charges").body(Full::new(Bytes::from_static(b"amount=1")));
-    match client.forward(gateway, Box::new(request.unwrap()), &deadlines).await {
+    match client
+        .forward(
+            gateway,
+            Box::new(request.unwrap()),
+            &deadlines,
+            tokio::time::Instant::now(),
+        )
+        .await
+    {
         Ok((response, evidence)) => {
             assert_eq!(evidence.sent(), Sent::Maybe);
             let status = response.status().as_u16();

@@ -42,7 +42,10 @@ async fn post(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<u16, (Fai
         total: Deadline::NEVER,
     };
     let request = http::Request::post("/v1/charges").body(Full::new(Bytes::from_static(b"amount=1")));
-    match client.forward(gateway, Box::new(request.unwrap()), &deadlines).await {
+    match client
+        .forward(gateway, Box::new(request.unwrap()), &deadlines, Instant::now())
+        .await
+    {
         Ok((response, _)) => Ok(response.status().as_u16()),
         Err(failed) => Err((failed.error.failure, failed.error.evidence)),
     }
