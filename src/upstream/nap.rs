@@ -1,10 +1,13 @@
 //! Pauses shorter than the runtime's clock can measure.
 //!
 //! The runtime counts whole milliseconds, and a peer on the same network acknowledges within a tenth of one. A timer of
-//! the kernel's (timerfd(2)) serves all that nap on one worker: whoever is due soonest sets it, and when it rings every
-//! napper looks at the clock and sleeps on or goes. Few nap at once, and none for long.
+//! the kernel's (timerfd(2)) serves all that nap on one worker: it is set for whoever is due first, and when it rings
+//! every napper looks at the clock and sleeps on or goes. Few nap at once, and none for long.
+//!
+//! Invariant: while anybody naps the timer is set for the first who is due, and rings at once for one who is overdue. A
+//! ring is told once and may be taken by somebody else, so whoever takes it and goes sets the timer for those who stay.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -23,8 +26,10 @@ const LONG: Duration = Duration::from_millis(4);
 pub(super) struct Naps {
     /// Made when first needed; `None` where the kernel refuses.
     timer: OnceCell<Option<AsyncFd<OwnedFd>>>,
-    /// When it rings next, on the kernel's clock.
+    /// When it rings next, on the kernel's clock; `None` once that ring was taken.
     rings: Cell<Option<Duration>>,
+    /// When those who nap are due.
+    due: RefCell<Vec<Duration>>,
 }
 
 impl Naps {
@@ -34,17 +39,13 @@ impl Naps {
         let Some(timer) = timer.filter(|_| length < LONG) else {
             return tokio::time::sleep(length).await;
         };
-        let due = now() + length;
+        let napper = Napper::lies_down(self, timer.get_ref(), now() + length);
         loop {
-            let now = now();
-            if now >= due {
+            if now() >= napper.due {
                 return;
             }
-            if self.rings.get().is_none_or(|rings| rings <= now || due < rings) {
-                self.rings.set(Some(due));
-                if set(timer.get_ref(), due).is_err() {
-                    return tokio::time::sleep(length).await;
-                }
+            if self.set(timer.get_ref()).is_err() {
+                return tokio::time::sleep(length).await;
             }
             let Ok(mut rung) = timer.readable().await else {
                 return tokio::time::sleep(length).await;
@@ -54,6 +55,48 @@ impl Naps {
                 self.rings.set(None);
             }
             rung.clear_ready();
+        }
+    }
+
+    /// Sets the timer for the first who is due.
+    fn set(&self, timer: &OwnedFd) -> rustix::io::Result<()> {
+        let first = self.due.borrow().iter().min().copied();
+        match first {
+            Some(first) if self.rings.get() != Some(first) => {
+                self.rings.set(Some(first));
+                set(timer, first)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Somebody who naps, until dropped.
+#[derive(Debug)]
+struct Napper<'a> {
+    naps: &'a Naps,
+    timer: &'a OwnedFd,
+    due: Duration,
+}
+
+impl<'a> Napper<'a> {
+    fn lies_down(naps: &'a Naps, timer: &'a OwnedFd, due: Duration) -> Self {
+        naps.due.borrow_mut().push(due);
+        Self { naps, timer, due }
+    }
+}
+
+impl Drop for Napper<'_> {
+    fn drop(&mut self) {
+        {
+            let mut due = self.naps.due.borrow_mut();
+            if let Some(at) = due.iter().position(|due| *due == self.due) {
+                due.swap_remove(at);
+            }
+        }
+        if self.naps.rings.get().is_none() {
+            // What the kernel has set before it sets again.
+            let _ = self.naps.set(self.timer);
         }
     }
 }
@@ -109,5 +152,26 @@ mod tests {
         assert_eq!(order.borrow().last(), Some(&9_000));
         naps.nap(Duration::from_micros(50)).await;
         assert!(naps.timer.get().is_some_and(Option::is_some), "the kernel has timers");
+        assert!(naps.due.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_ring_that_somebody_takes_and_goes_is_not_lost_to_those_who_stay() {
+        let naps = Naps::default();
+        let stays = naps.nap(Duration::from_micros(3_000));
+        let takes = async {
+            let timer = naps.timer.get().and_then(Option::as_ref);
+            let timer = timer.expect("the kernel has timers").get_ref();
+            let taker = Napper::lies_down(&naps, timer, now());
+            // It rings for the one who stays, and is read before the runtime looks: the kernel tells of it no more.
+            while rustix::io::read(timer, &mut [0; 8][..]).is_err() {
+                std::thread::yield_now();
+            }
+            naps.rings.set(None);
+            drop(taker);
+        };
+        let both = async { tokio::join!(stays, takes) };
+        let ended = tokio::time::timeout(Duration::from_secs(20), both).await;
+        assert!(ended.is_ok(), "asleep for ever");
     }
 }
