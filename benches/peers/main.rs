@@ -16,6 +16,7 @@
 )]
 
 mod gateway;
+mod layout;
 mod load;
 mod proxies;
 mod report;
@@ -36,6 +37,9 @@ fn main() {
     let options = Options::parse(&args);
     // The children look for their parent's certificates: they must be there before the first child is.
     gateway::certificates();
+    if options.what == ["layout"] {
+        return layout::write();
+    }
     let mut report = report::Report::default();
     let kinds = proxies::available(&options.only);
     println!(

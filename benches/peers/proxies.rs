@@ -61,6 +61,11 @@ fn rival(name: &str) -> PathBuf {
     root().join("benches/peers/rivals/target/release").join(name)
 }
 
+/// The binary that is measured.
+pub fn sentinel() -> PathBuf {
+    std::env::var("SENTINEL_BIN").map_or_else(|_| root().join("target/release/sentinel"), PathBuf::from)
+}
+
 /// Envoy's own binary, inside the Python package that `benches/peers/run` installs.
 fn envoy() -> Option<PathBuf> {
     let versions = std::fs::read_dir(root().join(".tools/envoy/lib")).ok()?;
@@ -316,10 +321,8 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
             .unwrap();
             writeln!(config, "    gateways: [stripe]").unwrap();
             std::fs::write(dir.join("sentinel.yaml"), config).unwrap();
-            let binary =
-                std::env::var("SENTINEL_BIN").map_or_else(|_| root().join("target/release/sentinel"), PathBuf::from);
             vec![
-                binary.display().to_string(),
+                sentinel().display().to_string(),
                 "run".into(),
                 "--config".into(),
                 path("sentinel.yaml"),
@@ -390,7 +393,11 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
             argv
         }
         Kind::Envoy => {
-            std::fs::write(dir.join("envoy.yaml"), envoy_config([port, gateway], tls.then_some(&ca))).unwrap();
+            std::fs::write(
+                dir.join("envoy.yaml"),
+                envoy_config([port, gateway], tls.then_some(&ca)),
+            )
+            .unwrap();
             vec![
                 envoy().unwrap().display().to_string(),
                 "--concurrency".into(),
@@ -455,35 +462,8 @@ fn envoy_config([port, gateway]: [u16; 2], ca: Option<&PathBuf>) -> String {
 pub fn instructions(kind: Kind, out: Out) -> Option<f64> {
     which("valgrind")?;
     let count = |requests: usize| {
-        let gateway = Gateway::start(out, 0);
-        let mut proxy = Proxy::start_under(
-            kind,
-            out,
-            1,
-            gateway.port,
-            &[
-                "valgrind",
-                "--tool=cachegrind",
-                "--cache-sim=no",
-                "--cachegrind-out-file=/dev/null",
-                "--trace-children=yes",
-            ],
-        );
-        let threads: Vec<_> = (0..8)
-            .map(|_| {
-                let port = proxy.port;
-                std::thread::spawn(move || {
-                    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                    for _ in 0..requests / 8 {
-                        round(&mut stream, port).expect("an answer under valgrind");
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        proxy.stop();
+        let tool = ["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"];
+        let proxy = under_valgrind(kind, out, &tool, requests);
         let log = std::fs::read_to_string(proxy.dir.join("log")).unwrap();
         log.lines()
             .filter(|line| line.contains("I refs:") || line.contains("I   refs:") || line.contains("I\u{a0}refs"))
@@ -493,6 +473,43 @@ pub fn instructions(kind: Kind, out: Out) -> Option<f64> {
     let (few, many) = (800, 4800);
     let difference = count(many) - count(few);
     (difference > 0.0).then_some(difference / (many - few) as f64)
+}
+
+/// callgrind's account of a whole run of Sentinel, from its start to its end, with a scrape of its metrics.
+pub fn called(out: Out, requests: usize) -> String {
+    let profile = certificates().join("profile");
+    let file = format!("--callgrind-out-file={}", profile.display());
+    let tool = ["--tool=callgrind", "--demangle=no", &file];
+    under_valgrind(Kind::Sentinel, out, &tool, requests);
+    std::fs::read_to_string(profile).expect("callgrind's account")
+}
+
+/// Runs a proxy under valgrind to its end: so many requests on 8 connections.
+fn under_valgrind(kind: Kind, out: Out, tool: &[&str], requests: usize) -> Proxy {
+    let gateway = Gateway::start(out, 0);
+    let wrapper: Vec<&str> = ["valgrind", "--trace-children=yes"]
+        .iter()
+        .chain(tool)
+        .copied()
+        .collect();
+    let mut proxy = Proxy::start_under(kind, out, 1, gateway.port, &wrapper);
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let port = proxy.port;
+            std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                for _ in 0..requests / 8 {
+                    round(&mut stream, port).expect("an answer under valgrind");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    proxy.own_overhead();
+    proxy.stop();
+    proxy
 }
 
 /// System calls a request at 500 a second.
