@@ -85,7 +85,8 @@ impl Turn {
             self.decide(Decision::Resumed);
         }
         // The same request under the same key asks the gateway for the stored outcome, or completes what never arrived.
-        let latest = self.s.pays().next_back().map(|(n, attempt)| (n, attempt.clone()));
+        let open = self.s.pays().rev().find(|(_, attempt)| !attempt.harmless());
+        let latest = open.map(|(n, attempt)| (n, attempt.clone()));
         if let Some((n, attempt)) = latest {
             let doubtful = attempt.known.unknown() && attempt.observed && !self.fence_loose(n) && !self.attacked(n);
             let wanted = self.s.beside_unknown().is_none() || self.next_gateway().is_none();

@@ -235,6 +235,20 @@ fn what_a_fence_was_sent_against_is_not_sent_to_the_same_gateway_again() {
     assert_eq!((leg, payment.state.attempt(n).unwrap().gateway), (Leg::Charge, 1));
 }
 
+#[test]
+fn the_application_asks_again_for_the_attempt_that_is_open_though_a_later_one_had_no_effect() {
+    let mut plan = plan(Mode::Gated, Intent::Sale);
+    plan.gateways[0].fence = FenceStrength::F1;
+    plan.gateways[0].lookup = false;
+    let mut payment = Payment::open(plan);
+    payment.hears(1, bare(Outcome::Unknown));
+    assert_eq!(payment.sent(), Some((2, Leg::Auth)));
+    payment.hears(2, bare(Outcome::Rejected(Rejection::Transient)));
+    payment.tell(What::Deadline);
+    payment.tell(What::Retry);
+    assert_eq!(payment.sent(), Some((1, Leg::Auth)));
+}
+
 fn planned(payment: &Payment) -> Vec<(u8, Key)> {
     payment.state.pays().map(|(_, pay)| (pay.gateway, pay.key)).collect()
 }

@@ -71,10 +71,12 @@ impl Application {
                 }
                 assert!(
                     begun.elapsed() < Duration::from_secs(90),
-                    "{:?}: no definite answer: {} {}\nbefore: {last:?}",
+                    "{:?}: no definite answer: {} {}\nbefore: {last:?}\n{}\n{}",
                     self.steps[index],
                     answer.start,
-                    answer.text()
+                    answer.text(),
+                    shop.timeline(answer.header("sentinel-payment").unwrap_or_default()),
+                    shop.sentinel.log()
                 );
                 last = Some((answer.start.clone(), answer.text()));
                 tokio::time::sleep(Duration::from_millis(100)).await;
