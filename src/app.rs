@@ -31,7 +31,7 @@ use crate::ledger::sqlite::{self, Options, SqliteLedger};
 use crate::listen::bind::{Activated, Bound};
 use crate::listen::{self, Connections, Event, Stop};
 use crate::payment::engine::{Desk, Engine, Wire};
-use crate::payment::{announce, recovery};
+use crate::payment::{announce, housekeeping, recovery};
 use crate::proxy::Proxy;
 use crate::proxy::runtime::Runtime;
 use crate::telemetry::event::HeadRejected;
@@ -235,6 +235,7 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         exporter.map(tokio::spawn);
         if let Some(engine) = control.engine() {
             tokio::spawn(recovery::run(Arc::clone(engine)));
+            tokio::spawn(housekeeping::run(Arc::clone(engine)));
         }
         let heard = |kind| inside.is_none().then(|| signal(kind)).transpose();
         let mut hangup = heard(SignalKind::hangup())?;

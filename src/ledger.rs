@@ -29,7 +29,7 @@ use std::pin::Pin;
 use uuid::Uuid;
 
 use keys::Keys;
-use rows::{Change, Document, Event, Filter, Open, Opened, Payment, Position, Retention, Swept};
+use rows::{Change, Document, Event, Filter, Open, Opened, Payment, Position, Retention, Swept, Waited, Waiting};
 
 /// What the calls of a [`Ledger`] return: boxed, because the ledger is a trait object, and sendable, because it is the
 /// only thing of the data path that crosses threads.
@@ -99,6 +99,20 @@ pub trait Ledger: Send + Sync {
     /// Answers the new version. Documents are sealed, values and keys of the value alike; only `space` and `key` are
     /// readable in the file, so a `key` that is itself sensitive is hashed by the caller.
     fn put_document(&self, space: &'static str, key: String, value: String, expected: Option<i64>) -> Answer<'_, i64>;
+
+    /// As [`Ledger::put_document`], for what waits for a second step: [`Ledger::sweep_waiting`] removes it in its time.
+    fn put_waiting(
+        &self,
+        space: &'static str,
+        key: String,
+        value: String,
+        expected: Option<i64>,
+        waiting: Waiting,
+    ) -> Answer<'_, i64>;
+
+    /// Removes documents that have waited long enough, and of which no payment came that is still told of: decided within
+    /// one transaction, so that a payment opened meanwhile keeps its document. Looks at `limit` of them at most.
+    fn sweep_waiting(&self, limit: usize) -> Answer<'_, Waited>;
 
     /// Reads a document.
     fn document(&self, space: &'static str, key: String) -> Answer<'_, Option<Document>>;

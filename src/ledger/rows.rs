@@ -322,6 +322,33 @@ pub struct Swept {
     pub payments: usize,
 }
 
+/// How long a document is kept that waits for a payment, or that belongs to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Kept until then in any case, on the ledger's clock.
+    pub until: i64,
+    /// Kept beyond that while this payment is there and is no tombstone.
+    pub payment: Awaited,
+}
+
+/// What became of the documents that had waited long enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Removed.
+    pub removed: usize,
+    /// Kept for their payments.
+    pub kept: usize,
+}
+
+/// A payment, named before it is opened or after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// By its key hash.
+    Key([u8; 32]),
+    /// By Sentinel's id.
+    Id(Uuid),
+}
+
 /// A document.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {

@@ -38,6 +38,7 @@ use uuid::Uuid;
 use super::keys::Keys;
 use super::rows::{
     Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept,
+    Waited, Waiting,
 };
 use super::{Answer, Health, Ledger, LedgerError};
 use apply::Ready;
@@ -305,6 +306,24 @@ impl SqliteLedger {
         })
     }
 
+    /// Writes a document.
+    fn put(
+        &self,
+        space: &'static str,
+        key: String,
+        value: &str,
+        expected: Option<i64>,
+        waiting: Option<Waiting>,
+    ) -> Answer<'_, i64> {
+        self.names.note(space, &key);
+        match self.keys.seal(&document_place(space, &key), value.as_bytes()) {
+            Ok(sealed) => self.change(move |context| {
+                apply::put_document(context, (space, &key), &sealed, expected, waiting.as_ref())
+            }),
+            Err(_) => failed(LedgerError::Invalid("the system gives no random bytes")),
+        }
+    }
+
     /// Does on the caller's thread what needs no ledger.
     fn ready(&self, payment: Uuid, values: &mut Vec<Sealed>, ids: &mut Vec<Id>) -> Result<Ready, LedgerError> {
         let seal = |value: Sealed| {
@@ -426,11 +445,22 @@ impl Ledger for SqliteLedger {
     }
 
     fn put_document(&self, space: &'static str, key: String, value: String, expected: Option<i64>) -> Answer<'_, i64> {
-        self.names.note(space, &key);
-        match self.keys.seal(&document_place(space, &key), value.as_bytes()) {
-            Ok(sealed) => self.change(move |context| apply::put_document(context, space, &key, &sealed, expected)),
-            Err(_) => failed(LedgerError::Invalid("the system gives no random bytes")),
-        }
+        self.put(space, key, &value, expected, None)
+    }
+
+    fn put_waiting(
+        &self,
+        space: &'static str,
+        key: String,
+        value: String,
+        expected: Option<i64>,
+        waiting: Waiting,
+    ) -> Answer<'_, i64> {
+        self.put(space, key, &value, expected, Some(waiting))
+    }
+
+    fn sweep_waiting(&self, limit: usize) -> Answer<'_, Waited> {
+        self.change(move |context| apply::sweep_waiting(context, limit))
     }
 
     fn document(&self, space: &'static str, key: String) -> Answer<'_, Option<Document>> {

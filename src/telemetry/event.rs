@@ -6,7 +6,7 @@
 mod payment;
 
 pub use payment::{
-    FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerTrouble, NotificationSent, ObligationChanged,
+    FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerSwept, LedgerTrouble, NotificationSent, ObligationChanged,
     PaymentAnswered, PlanRefused, Recovered, Replayed, Resolved, WebhookReceived,
 };
 

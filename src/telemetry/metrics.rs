@@ -93,6 +93,8 @@ pub struct Metrics {
     pub ledger_commit: Histogram,
     /// Trouble with the ledger, by kind.
     pub ledger_errors: Counters,
+    /// What waited in the ledger for a second step, in vain, and was removed.
+    pub ledger_swept: IntCounter,
     pub(super) api_requests: Counters,
     pub(super) api_durations: Histograms,
     /// Log lines that were dropped because the reader of the log was too slow.
@@ -346,6 +348,11 @@ impl Metrics {
                 "ledger_errors_total",
                 "Trouble with the ledger, by kind.",
                 &["kind"],
+            )?,
+            ledger_swept: counter(
+                &r,
+                "ledger_swept_total",
+                "Orders and other objects opened here that nobody paid in their time, removed from the ledger.",
             )?,
             api_requests: counters(
                 &r,

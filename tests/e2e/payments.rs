@@ -1,5 +1,6 @@
 //! Payments through the real binary: taken by the own gateway, taken elsewhere, replayed, refused, in doubt.
 
+mod abandoned;
 mod audit;
 mod braintree;
 mod by_reference;

@@ -5,13 +5,19 @@ use std::sync::LazyLock;
 use rusqlite::{OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
-use super::super::rows::{Change, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Winner};
+use super::super::rows::{
+    Change, Awaited, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Waited, Waiting,
+    Winner,
+};
 use super::super::{Constraint, LedgerError};
 use super::chain::{self, Link};
 use super::codec::{self, Stored, disk};
 use super::ids::Named;
 use super::sealed;
 use super::writer::Context;
+
+/// How long a document is let be whose payment keeps it, in milliseconds: a payment is not forgotten on the day.
+const KEPT_AGAIN: i64 = 24 * 3_600_000;
 
 /// The kind of the event that a change of owner leaves.
 pub(super) const LEASE_TAKEN: &str = "lease_taken";
@@ -276,13 +282,13 @@ fn erase_payloads(context: &Context<'_>, stored: &Stored) -> Result<(), LedgerEr
     Ok(())
 }
 
-/// Writes a document.
+/// Writes a document; what waits for a payment says so.
 pub(super) fn put_document(
     context: &mut Context<'_>,
-    space: &str,
-    key: &str,
+    (space, key): (&str, &str),
     sealed: &[u8],
     expected: Option<i64>,
+    waiting: Option<&Waiting>,
 ) -> Result<i64, LedgerError> {
     let found: Option<i64> = context
         .connection
@@ -296,10 +302,18 @@ pub(super) fn put_document(
     context
         .connection
         .prepare_cached(
-            "INSERT INTO documents (space, key, version, updated_at, value) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (space, key) DO UPDATE SET version = ?3, updated_at = ?4, value = ?5",
+            "INSERT INTO documents (space, key, version, updated_at, value, until, awaits)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (space, key) DO UPDATE SET version = ?3, updated_at = ?4, value = ?5, until = ?6, awaits = ?7",
         )
-        .and_then(|mut statement| statement.execute(params![space, key, found + 1, context.now, sealed]))
+        .and_then(|mut statement| {
+            let until = waiting.map(|waiting| waiting.until);
+            let awaits = waiting.map(|waiting| match &waiting.payment {
+                Awaited::Key(hash) => &hash[..],
+                Awaited::Id(id) => &id.as_bytes()[..],
+            });
+            statement.execute(params![space, key, found + 1, context.now, sealed, until, awaits])
+        })
         .map_err(disk)?;
     Ok(found + 1)
 }
@@ -312,6 +326,37 @@ pub(super) fn delete_document(context: &mut Context<'_>, space: &str, key: &str)
         .and_then(|mut statement| statement.execute([space, key]))
         .map(|deleted| deleted > 0)
         .map_err(disk)
+}
+
+/// The documents that have waited longest.
+const DUE: &str = "(space, key) IN (SELECT space, key FROM documents WHERE until < ?1 ORDER BY until, space, key LIMIT ?2)";
+
+/// Removes what has waited long enough. What its payment keeps is looked at again much later, so that no call looks at more
+/// than it may remove.
+pub(super) fn sweep_waiting(context: &mut Context<'_>, limit: usize) -> Result<Waited, LedgerError> {
+    static DELETE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "DELETE FROM documents WHERE {DUE}
+             AND NOT EXISTS (SELECT 1 FROM payments WHERE id = documents.awaits AND tombstone = 0)
+             AND NOT EXISTS (SELECT 1 FROM payments WHERE key_hash = documents.awaits AND tombstone = 0)"
+        )
+    });
+    static LATER: LazyLock<String> = LazyLock::new(|| format!("UPDATE documents SET until = ?3 WHERE {DUE}"));
+    let bound = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let connection = context.connection;
+    let removed = connection
+        .prepare_cached(&DELETE)
+        .and_then(|mut statement| statement.execute(params![context.now, bound(limit)]))
+        .map_err(disk)?;
+    // Of the first so many, these are left, and they are the first now.
+    let kept = connection
+        .prepare_cached(&LATER)
+        .and_then(|mut statement| {
+            let again = context.now.saturating_add(KEPT_AGAIN);
+            statement.execute(params![context.now, bound(limit.saturating_sub(removed)), again])
+        })
+        .map_err(disk)?;
+    Ok(Waited { removed, kept })
 }
 
 /// Whether an operation was applied to a payment, and where it stood then.

@@ -12,7 +12,7 @@ use super::start::StartError;
 const APPLICATION: i32 = 0x5345_4e54;
 
 /// What the tables of each version add.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE payments (
@@ -180,6 +180,13 @@ const MIGRATIONS: [&str; 5] = [
         FROM payments JOIN sealed ON sealed.payment = payments.id ORDER BY 1;
     DROP TABLE sealed;
     ALTER TABLE kept RENAME TO sealed;
+    ",
+    // Until when a document is kept that waits for a payment, and which payment keeps it beyond that (16 bytes are its id, 32
+    // its key hash). What an older program wrote names neither, and stays.
+    "
+    ALTER TABLE documents ADD COLUMN until INTEGER;
+    ALTER TABLE documents ADD COLUMN awaits BLOB;
+    CREATE INDEX waiting ON documents (until) WHERE until IS NOT NULL;
     ",
 ];
 

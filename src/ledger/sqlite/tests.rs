@@ -4,6 +4,7 @@ mod changes;
 mod damage;
 mod limits;
 mod reading;
+mod waiting;
 
 use std::os::unix::fs::PermissionsExt;
 

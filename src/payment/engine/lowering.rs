@@ -15,6 +15,7 @@ use super::persist::trouble;
 use crate::gateway::canonical::{Answer, Operation};
 use crate::gateway::{Head, Leg, OwnError};
 use crate::ledger::LedgerError;
+use crate::ledger::rows::{Awaited, Waiting};
 use crate::money::Amount;
 
 const SPACE: &str = "lowered";
@@ -80,7 +81,13 @@ pub(super) async fn lower(actor: &mut Actor, amount: Amount, head: &Head, body: 
     };
     let desk = Rc::clone(&actor.desk);
     let key = actor.payment.to_string();
-    if let Err(error) = desk.engine().ledger.put_document(SPACE, key, value, None).await {
+    // It belongs to its payment, and goes with it.
+    let waiting = Waiting {
+        until: 0,
+        payment: Awaited::Id(actor.payment),
+    };
+    let ledger = &desk.engine().ledger;
+    if let Err(error) = ledger.put_waiting(SPACE, key, value, None, waiting).await {
         return untold(actor, head, &error);
     }
     actor.dossier.base.taking = Some(amount);

@@ -25,6 +25,7 @@ use super::super::core::KeyKind;
 use super::actor::key_reused;
 use super::answer::{Told, own_error, put};
 use super::entry::Handled;
+use super::orders::OPEN_FOR;
 use super::source::KeySource;
 use super::{Desk, Engine, Route, canon, planner};
 use crate::gateway::canonical::{
@@ -33,13 +34,10 @@ use crate::gateway::canonical::{
 use crate::gateway::{Head, OwnError};
 use crate::ledger::LedgerError;
 use crate::ledger::keys::Purpose;
+use crate::ledger::rows::Waiting;
 use crate::money::Amount;
 
 const SPACE: &str = "created";
-/// How long an object that nobody confirms is kept, in milliseconds.
-const KEPT: i64 = 7 * 24 * 3_600_000;
-/// How many others are looked at for their age whenever one is made.
-const SWEPT: usize = 8;
 
 /// An object made here.
 #[derive(Clone, Serialize, Deserialize)]
@@ -206,7 +204,13 @@ impl Engine {
     async fn keep(&self, route: &Route, created: &Created) -> Result<i64, LedgerError> {
         let value = serde_json::to_string(created).map_err(|_| LedgerError::Invalid("an object is JSON"))?;
         let key = self.document(route, &created.id);
-        self.ledger.put_document(SPACE, key, value, Some(created.version)).await
+        let waiting = Waiting {
+            until: created.created.saturating_mul(1000).saturating_add(OPEN_FOR),
+            payment: created.source().named(self.ledger.keys(), route),
+        };
+        self.ledger
+            .put_waiting(SPACE, key, value, Some(created.version), waiting)
+            .await
     }
 
     /// Notes that an object is confirmed, before its payment begins: from now on it cannot be cancelled. `Ok(false)` when
@@ -226,17 +230,6 @@ impl Engine {
                     None => return Ok(false),
                 },
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Forgets some of those that nobody confirmed.
-    async fn sweep_created(&self) {
-        let anywhere = uuid::Uuid::new_v4().simple().to_string();
-        let some = self.ledger.documents(SPACE, String::new(), Some(anywhere), SWEPT);
-        for document in some.await.unwrap_or_default() {
-            if self.ledger.now().saturating_sub(document.updated_at) > KEPT {
-                let _ = self.ledger.delete_document(SPACE, document.key).await;
             }
         }
     }
@@ -304,7 +297,6 @@ impl Desk {
             created: self.engine.now(),
             version: 0,
         };
-        self.engine.sweep_created().await;
         match self.engine.keep(route, &created).await {
             Ok(_) => Some(created.shown(route, Operation::Create, head, body)),
             // A twin was first, or it cannot be kept: the gateway's own answer, whatever it is, is true.

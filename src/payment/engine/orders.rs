@@ -29,10 +29,13 @@ use crate::gateway::canonical::{CaptureMode, Operation, Order};
 use crate::gateway::{Head, OwnError};
 use crate::ledger::LedgerError;
 use crate::ledger::keys::Purpose;
-use crate::ledger::rows::Payment;
+use crate::ledger::rows::{Payment, Waiting};
 use crate::money::Amount;
 
 const SPACE: &str = "orders";
+/// How long an object that was opened here, and that nobody pays, is kept at least, in milliseconds: as long as Razorpay
+/// can be asked for an order. Stripe's intents stay open until somebody cancels them; after half a year nobody will.
+pub(super) const OPEN_FOR: i64 = 180 * 24 * 3_600_000;
 
 /// Where an order is kept: by its route, as its payment is, because what guards it is a payment of that route.
 fn place(desk: &Desk, route: &Route, id: &str) -> String {
@@ -133,7 +136,12 @@ impl Desk {
             return forward(None);
         };
         let place = place(self, route, &order.id);
-        if let Err(error) = self.engine.ledger.put_document(SPACE, place, value, Some(0)).await {
+        let ledger = &self.engine.ledger;
+        let waiting = Waiting {
+            until: ledger.now().saturating_add(OPEN_FOR),
+            payment: KeySource::Order(order.id.clone()).named(ledger.keys(), route),
+        };
+        if let Err(error) = ledger.put_waiting(SPACE, place, value, Some(0), waiting).await {
             return self.unreadable(route, asked, &error);
         }
         let nothing = Amount {

@@ -6,6 +6,7 @@ use super::super::core::KeyKind;
 use super::Route;
 use crate::gateway::canonical::Pay;
 use crate::ledger::keys::{Keys, Purpose};
+use crate::ledger::rows::Awaited;
 
 /// The keyed hash of a payment that the application names by its idempotency key alone, by POST.
 pub fn key_hash(keys: &Keys, route: &Route, key: &str) -> [u8; 32] {
@@ -68,6 +69,11 @@ impl KeySource {
             Self::Natural(_) | Self::Order(_) => KeyKind::Natural,
             Self::None => KeyKind::None,
         }
+    }
+
+    /// The first payment of this name, whether it is opened yet or not.
+    pub fn named(&self, keys: &Keys, route: &Route) -> Awaited {
+        Awaited::Key(self.hash(keys, route, Uuid::nil(), 0))
     }
 
     /// The keyed hash under which the ledger knows the payment. `generation` counts the payments that one order had

@@ -370,6 +370,25 @@ impl LedgerCommitted<'_> {
     }
 }
 
+/// What nobody came back for was removed from the ledger.
+#[derive(Debug)]
+pub struct LedgerSwept<'a> {
+    /// The registry.
+    pub metrics: &'a Metrics,
+    /// How many objects.
+    pub removed: usize,
+}
+
+impl LedgerSwept<'_> {
+    /// Logs and counts.
+    pub fn emit(self) {
+        self.metrics
+            .ledger_swept
+            .inc_by(u64::try_from(self.removed).unwrap_or(u64::MAX));
+        tracing::info!(removed = self.removed, "ledger swept");
+    }
+}
+
 /// The ledger cannot do its work.
 #[derive(Debug)]
 pub struct LedgerTrouble<'a> {

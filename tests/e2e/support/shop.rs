@@ -265,6 +265,21 @@ routes:
         }
     }
 
+    /// SIGKILL, and a new process for which so many days have passed: what waits in the ledger has that much less time.
+    #[must_use]
+    pub fn later(self, days: i64) -> Self {
+        let dir = self.sentinel.kill();
+        let ledger = rusqlite::Connection::open(dir.path().join("ledger.db")).expect("the ledger's file");
+        ledger
+            .execute("UPDATE documents SET until = until - ?1", [days * 24 * 3_600_000])
+            .expect("time passes");
+        drop(ledger);
+        Self {
+            sentinel: Sentinel::start_in(dir, &self.config, &[]),
+            ..self
+        }
+    }
+
     /// SIGKILL, and a new process on the same ledger that may end before it is ready.
     #[must_use]
     pub fn crash_again(self, env: &[(&str, &str)]) -> Self {

@@ -1,0 +1,47 @@
+//! Removing what was kept for a second step that never came.
+//!
+//! Orders and intents that were opened here move nothing and are no payments: those that nobody pays would stay for ever.
+//! Each is kept with the time until which its gateway would know it, and with the name of the payment that would be its
+//! own; the ledger removes what is past its time and has no payment, and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::Engine;
+use crate::ledger::LedgerError;
+use crate::telemetry::event::LedgerSwept;
+
+/// How often: what is removed is months old, so that minutes are soon.
+const EVERY: Duration = Duration::from_secs(600);
+/// The pause after the ledger was too busy, or between two portions: payments come first.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Looked at in one transaction: some milliseconds of the writer's time.
+const PORTION: usize = 200;
+
+/// Removes what is over, at start and from then on, until the process ends.
+pub async fn run(engine: Arc<Engine>) {
+    loop {
+        let pause = match sweep(&engine).await {
+            Ok(true) => PAUSE,
+            Ok(false) => EVERY,
+            Err(error) => {
+                tracing::debug!(%error, "the ledger could not be swept; trying again");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One portion. Whether there may be more.
+async fn sweep(engine: &Engine) -> Result<bool, LedgerError> {
+    let waited = engine.ledger().sweep_waiting(PORTION).await?;
+    if waited.removed > 0 {
+        LedgerSwept {
+            metrics: engine.metrics(),
+            removed: waited.removed,
+        }
+        .emit();
+    }
+    Ok(waited.removed + waited.kept == PORTION)
+}
