@@ -4,6 +4,7 @@ pub mod frames;
 pub mod gateway;
 pub mod merchant;
 pub mod metrics;
+pub mod patience;
 pub mod receiver;
 pub mod sentinel;
 pub mod shop;

@@ -43,6 +43,7 @@ pub(super) async fn accept(core: Arc<Core>, mut listener: TcpListener, tls: Opti
             if SockRef::from(&socket).shutdown(std::net::Shutdown::Read).is_err() {
                 return;
             }
+            core.refusing.send_replace(true);
             while core.script().refuses() {
                 if changed.changed().await.is_err() {
                     return;
@@ -55,6 +56,7 @@ pub(super) async fn accept(core: Arc<Core>, mut listener: TcpListener, tls: Opti
                 return;
             };
             listener = again;
+            core.refusing.send_replace(false);
         }
         tokio::select! {
             accepted = listener.accept() => {

@@ -25,6 +25,8 @@ pub(super) struct Core {
     pub(super) connections: AtomicU64,
     /// Counts changes of the script; the accept loop watches it.
     pub(super) changed: watch::Sender<u64>,
+    /// Whether the system refuses connections by now.
+    pub(super) refusing: watch::Sender<bool>,
     books: Books,
     simulator: Mutex<Box<dyn Simulator>>,
     script: Mutex<Script>,
@@ -52,6 +54,7 @@ impl Core {
             outbox: Outbox::default(),
             connections: AtomicU64::new(0),
             changed: watch::Sender::new(0),
+            refusing: watch::Sender::new(false),
             books,
             simulator: Mutex::new(simulator),
             script: Mutex::new(Script::seeded(seed)),
@@ -181,6 +184,11 @@ impl Gateway {
         }
         self.core.script().push(rule);
         self.core.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until a script that refuses connections does: what is accepted a moment before is still answered.
+    pub async fn refusing(&self) {
+        let _ = self.core.refusing.subscribe().wait_for(|refusing| *refusing).await;
     }
 
     /// The rules that are not used up.

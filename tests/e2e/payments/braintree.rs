@@ -5,6 +5,7 @@ use std::time::Duration;
 use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
+use crate::support::patience::until;
 use crate::support::shop::{BRAINTREE_TOKEN, Setup, Shop, parsed};
 use crate::support::wire::Message;
 
@@ -331,7 +332,7 @@ async fn every_fault(gateways: &'static str, account: &'static str, expected: fn
         let mut found = judge(&shop, name, &order, &answer).await;
         let mut last = answer;
         // The application asks again with the same key: never another effect, never another truth.
-        for _ in 0..20 {
+        until(name, async || {
             let told = found;
             let again = sale(&shop, &order, &key).await;
             found = judge(&shop, name, &order, &again).await;
@@ -339,11 +340,9 @@ async fn every_fault(gateways: &'static str, account: &'static str, expected: fn
                 assert_eq!(found, told, "{name}: {} then {}", last.text(), again.text());
             }
             last = again;
-            if told != Then::Doubt || matches!(expected, Then::Doubt | Then::Open) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            (told != Then::Doubt || matches!(expected, Then::Doubt | Then::Open)).then_some(())
+        })
+        .await;
         let may = match expected {
             Then::Somewhere => matches!(found, Then::Own | Then::Elsewhere),
             Then::Open => true,
@@ -396,7 +395,7 @@ async fn whatever_goes_wrong_at_braintree_as_the_second_one_there_is_one_effect(
     let braintree = shop.gateway("braintree");
     braintree.set("search_lag", "0").unwrap();
     down(&shop, "stripe");
-    for (index, (name, fault, _)) in faults().into_iter().enumerate() {
+    for (index, (name, fault, expected)) in faults().into_iter().enumerate() {
         let (key, order) = (format!("key-{index}"), format!("order-{index}"));
         braintree.fault(Rule::once(
             Match::path("POST", "/merchants/sandbox/transactions"),
@@ -404,25 +403,25 @@ async fn whatever_goes_wrong_at_braintree_as_the_second_one_there_is_one_effect(
         ));
         let mut answer = shop.pay(&key, &order).await;
         braintree.clear_faults();
-        for _ in 0..20 {
+        let stays = matches!(expected, Then::Doubt | Then::Open);
+        until(name, async || {
             let audit = shop.audit().await;
             assert!(audit.clean(), "{name}: {audit:#?}");
             let live = audit.live(&order).len();
-            match answer.status() {
-                200 => assert_eq!(live, 1, "{name}: {audit:#?}"),
-                _ if answer
-                    .header("sentinel-outcome")
-                    .is_some_and(|o| o.starts_with("unknown")) =>
-                {
-                    assert!(live <= 1, "{name}: {audit:#?}");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    answer = shop.pay(&key, &order).await;
-                    continue;
+            let outcome = answer.header("sentinel-outcome").unwrap_or_default();
+            if answer.status() != 200 && outcome.starts_with("unknown") {
+                assert!(live <= 1, "{name}: {audit:#?}");
+                if stays {
+                    return Some(());
                 }
-                _ => assert_eq!(live, 0, "{name}: {} {audit:#?}", answer.text()),
+                answer = shop.pay(&key, &order).await;
+                return None;
             }
-            break;
-        }
+            let told = usize::from(answer.status() == 200);
+            assert_eq!(live, told, "{name}: {} {audit:#?}", answer.text());
+            Some(())
+        })
+        .await;
     }
 }
 
@@ -458,19 +457,14 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth_whoever_was_asked
             };
             let _ = tokio::time::timeout(Duration::from_millis(300), ask(&shop)).await;
             shop = shop.crash();
-            let mut last = None;
-            for _ in 0..20 {
+            let answer = until(&format!("fault {index}"), async || {
                 let answer = ask(&shop).await;
-                let done = matches!(answer.status(), 200 | 201);
-                last = Some(answer);
                 let audit = shop.audit().await;
                 assert!(audit.clean(), "{index}: {audit:#?}");
-                if done {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            let answer = last.expect("an answer");
+                let outcome = answer.header("sentinel-outcome").unwrap_or_default();
+                (!outcome.starts_with("unknown")).then_some(answer)
+            })
+            .await;
             let audit = shop.audit().await;
             let live = audit.live(&order);
             assert!(live.len() <= 1, "{index}: {audit:#?}");

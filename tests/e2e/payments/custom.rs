@@ -10,6 +10,7 @@ use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use sentinel::sandbox::server::{self, Options, Sandbox, Serve};
 use sentinel::sandbox::{Kind, NativeError};
 
+use crate::support::patience::until;
 use crate::support::sentinel::{Sentinel, command, free_port};
 use crate::support::shop::{parsed, stripe_form};
 use crate::support::wire::{Message, once};
@@ -215,17 +216,12 @@ async fn what_goes_wrong_there_is_found_out_or_stays_in_doubt() {
         bench
             .gateway("checkout_com")
             .fault(Rule::once(Match::path("POST", "/payments"), fault));
-        let mut answer = bench.pay(&key, "automatic", "src_1").await;
-        for _ in 0..15 {
-            let doubt = answer
-                .header("sentinel-outcome")
-                .is_some_and(|o| o.starts_with("unknown"));
-            if !doubt || end == 0 {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            answer = bench.pay(&key, "automatic", "src_1").await;
-        }
+        let answer = until(name, async || {
+            let answer = bench.pay(&key, "automatic", "src_1").await;
+            let outcome = answer.header("sentinel-outcome").unwrap_or_default();
+            (end == 0 || !outcome.starts_with("unknown")).then_some(answer)
+        })
+        .await;
         bench.gateway("checkout_com").clear_faults();
         let audit = bench.audit().await;
         assert!(audit.clean(), "{name}: {audit:#?}");

@@ -3,14 +3,11 @@
 
 use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
-use tokio::time::Instant;
 
 use crate::support::metrics::scrape;
+use crate::support::patience::until;
 use crate::support::shop::{Setup, Shop, parsed};
 use crate::support::wire::Message;
-
-/// How long what happens by itself may take on a busy machine.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What must come of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,23 +258,15 @@ async fn a_gated_sale_survives_a_first_gateway_that_says_nothing() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(answer.header("sentinel-gateway"), Some("adyen"), "{}", answer.text());
     // The late hold at the first gateway is voided; money is taken once.
-    let patience = Instant::now() + PATIENCE;
-    while Instant::now() < patience {
+    until("the loser is voided", async || {
+        scrape(shop.admin).await;
         let audit = shop.audit().await;
         let captured = audit.positions.iter().filter(|p| p.captured > 0).count();
         assert_eq!(captured, 1, "{audit:#?}");
         let seen_late = audit.positions.iter().any(|p| p.gateway == "stripe");
-        if seen_late && audit.live("order").len() == 1 {
-            return;
-        }
-        // A round trip through the process under test, so that waiting makes progress there.
-        scrape(shop.admin).await;
-    }
-    panic!(
-        "the loser was not voided: {:#?}\n{}",
-        shop.audit().await,
-        shop.sentinel.log()
-    );
+        (seen_late && audit.live("order").len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,13 +288,11 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth() {
         };
         paid.await;
         shop = shop.crash();
-        let patience = Instant::now() + PATIENCE;
-        let answer = loop {
+        let answer = until(&order, async || {
             let answer = shop.pay(&key, &order).await;
-            if answer.status() == 200 || Instant::now() >= patience {
-                break answer;
-            }
-        };
+            (answer.status() == 200).then_some(answer)
+        })
+        .await;
         let then = judge(&shop, "crash", &order, &answer).await;
         assert!(
             matches!(then, Then::Own | Then::Elsewhere),
@@ -341,17 +328,17 @@ async fn after_a_crash_the_truth_is_found_without_anybody_asking() {
     ));
     let _ = tokio::time::timeout(std::time::Duration::from_millis(300), shop.pay("key", "order")).await;
     let shop = shop.crash();
-    let patience = Instant::now() + PATIENCE;
-    while Instant::now() < patience {
-        if let [(state, true)] = &states(&shop)[..] {
-            assert_eq!(state, "succeeded");
-            assert_eq!(shop.audit().await.live("order").len(), 1);
-            let again = shop.pay("key", "order").await;
-            assert_eq!(again.status(), 200, "{}", again.text());
-            assert_eq!(shop.audit().await.live("order").len(), 1);
-            return;
-        }
+    let state = until("the truth is found", async || {
         scrape(shop.admin).await;
-    }
-    panic!("still {:?}\n{}", states(&shop), shop.sentinel.log());
+        match &states(&shop)[..] {
+            [(state, true)] => Some(state.clone()),
+            _ => None,
+        }
+    })
+    .await;
+    assert_eq!(state, "succeeded");
+    assert_eq!(shop.audit().await.live("order").len(), 1);
+    let again = shop.pay("key", "order").await;
+    assert_eq!(again.status(), 200, "{}", again.text());
+    assert_eq!(shop.audit().await.live("order").len(), 1);
 }

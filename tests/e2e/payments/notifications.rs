@@ -1,7 +1,6 @@
 //! Webhooks to applications: of payments that another gateway took, and the own gateway's, passed on.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -343,13 +342,7 @@ async fn a_crash_between_event_and_delivery_loses_nothing_and_repeats_under_the_
         let mut shop = Shop::with_env(setup, &[("SENTINEL_FAILPOINT_AT", place)]).await;
         down(&shop, "stripe");
         pay_whatever_comes(&shop).await;
-        let ended = async {
-            while !shop.sentinel.ended() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
-        assert!(ended.is_ok(), "{place}: the process goes on: {}", shop.sentinel.log());
+        shop.sentinel.until_it_ends(place).await;
         let shop = shop.crash();
         let events = if repeats { 3 } else { 2 };
         let heard = receiver.took(events).await;

@@ -4,6 +4,8 @@ use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use serde_json::{Value, json};
 
+use crate::support::metrics::scrape;
+use crate::support::patience::until;
 use crate::support::shop::{Setup, Shop, parsed};
 use crate::support::wire::Message;
 
@@ -400,17 +402,15 @@ async fn gated_the_second_authorisation_wins_and_squares_is_released_when_it_is_
         ("order-1", owner),
         ("order-2", second.header("sentinel-gateway").unwrap().to_owned()),
     ] {
-        let released = async {
-            loop {
+        until(
+            &format!("what {owner} does not have of {order} is released"),
+            async || {
+                scrape(shop.admin).await;
                 let audit = shop.audit().await;
                 let live = audit.live(order);
-                if live.len() == 1 && live[0].gateway == owner && live[0].captured == 1999 {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        };
-        let released = tokio::time::timeout(std::time::Duration::from_secs(20), released).await;
-        assert!(released.is_ok(), "{order}: {:#?}", shop.audit().await);
+                (live.len() == 1 && live[0].gateway == owner && live[0].captured == 1999).then_some(())
+            },
+        )
+        .await;
     }
 }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use super::patience::PATIENCE;
 use super::wire::{Client, get};
 
 /// All samples of one scrape, by name with labels.
 pub type Samples = BTreeMap<String, f64>;
-
-/// How long a test waits for something that happens by itself before it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One scrape.
 pub async fn scrape(admin: SocketAddr) -> Samples {

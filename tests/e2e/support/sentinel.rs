@@ -7,6 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::patience::PATIENCE;
+
 /// A running `sentinel run`.
 pub struct Sentinel {
     child: Child,
@@ -103,6 +107,15 @@ impl Sentinel {
     /// Whether it has ended.
     pub fn ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits for its end, wherever a test made it end by itself.
+    pub async fn until_it_ends(&mut self, why: &str) {
+        let mut children = signal(SignalKind::child()).expect("a signal of every child's end");
+        while !self.ended() {
+            let heard = tokio::time::timeout(PATIENCE, children.recv()).await;
+            assert!(heard.is_ok(), "{why}: it goes on: {}", self.log());
+        }
     }
 
     /// Waits for a state that the binary reports to the service manager; gives the whole message.
