@@ -210,6 +210,12 @@ pub struct Gateway {
     pub domestic_currency: Option<String>,
     /// The currency of the default merchant account, for example USD (braintree).
     pub currency: Option<String>,
+    /// The currencies that the account can be charged in (razorpay): others than INR want international payments, which
+    /// Razorpay switches on. Default [INR].
+    pub currencies: Option<Vec<String>>,
+    /// Whether the account is set up for multiple partial captures (adyen): a capture of a part then keeps the rest of the
+    /// hold. Default false: it releases the rest.
+    pub several_captures: Option<bool>,
     /// Whether the account has at-most-once keys, `api_request_key` (braintree). Default false.
     pub request_keys: Option<bool>,
     /// The currencies that the account takes payments of other gateways in, each with the amounts:

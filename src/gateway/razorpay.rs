@@ -9,8 +9,10 @@
 //! * Nothing fences a payment and nothing voids one. An uncaptured authorisation is returned by Razorpay itself after the
 //!   order's time. A look finds payments by the order's receipt or id: fence strength F1, no part in `gated` mode.
 //! * There is no call that charges a card at once. A server can ask for a card payment only to send its shopper to a bank's
-//!   page, so that as target only mandates are charged (`customer/token`, merchant-initiated, in rupees), and the answer to
-//!   that is an id: what became of it is asked for afterwards.
+//!   page, so that as target only mandates are charged (`customer/token`, merchant-initiated), and the answer to that is an
+//!   id: what became of it is asked for afterwards.
+//! * Rupees are what every account takes; others want international payments, which Razorpay switches on for an account. No
+//!   answer tells whether they are, so that the configuration has to.
 //! * While Razorpay is down its applications could not even open the order that they mean to pay: Sentinel opens it then
 //!   ([`Gateway::order`]), and other gateways take its payment.
 //! * Captures take the whole. They have no key, so that the payment is read before each.
@@ -18,7 +20,7 @@
 //!   of the request it answers; where that is an access token instead, there is none, and such a request goes nowhere else.
 //!
 //! Credentials: `key_id`, `key_secret`. Settings: `capture` (`automatic` or `manual`): how the application's orders are
-//! captured, which its payment requests do not say.
+//! captured, which its payment requests do not say; `currencies`, with commas between them.
 //!
 //! Sources: Razorpay's public documentation (its Markdown export) and its SDKs; it publishes no specification.
 
@@ -145,9 +147,8 @@ impl Gateway for Razorpay {
         encode::request(request, account)
     }
 
-    /// Mandates are in rupees.
-    fn currencies(&self, _credentials: &Credentials, _settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
-        Some(vec!["INR".to_owned()])
+    fn currencies(&self, _credentials: &Credentials, settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        Some(encode::currencies(settings).map(str::to_owned).collect())
     }
 
     fn observe(&self, leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {

@@ -71,6 +71,8 @@ pub struct Razorpay {
     receipts: Receipts,
     /// Whether the account takes card payments from servers.
     server_cards: bool,
+    /// Whether it takes other currencies than rupees.
+    international: bool,
     /// Between a mandate's charge and its outcome.
     charge_delay: Duration,
     /// After a timeout, when the bank authorises after all.
@@ -95,6 +97,7 @@ impl Default for Razorpay {
             webhook_secret: String::new(),
             receipts: Receipts::Repeated,
             server_cards: true,
+            international: false,
             charge_delay: Duration::from_millis(30),
             late: None,
             refund_delay: Duration::from_millis(30),
@@ -259,6 +262,7 @@ impl Simulator for Razorpay {
                 };
             }
             "server_cards" => self.server_cards = flag()?,
+            "international" => self.international = flag()?,
             "refunds_fail" => self.refunds_fail = flag()?,
             "charge_ms" => self.charge_delay = delay()?,
             "late_ms" => self.late = Some(delay()?),
@@ -266,8 +270,8 @@ impl Simulator for Razorpay {
             "webhook_ms" => self.webhook_delay = delay()?,
             _ => {
                 return Err(
-                    "key_id, key_secret, webhook_secret, receipts, server_cards, refunds_fail, charge_ms, late_ms, \
-                            refund_ms or webhook_ms"
+                    "key_id, key_secret, webhook_secret, receipts, server_cards, international, refunds_fail, charge_ms, \
+                     late_ms, refund_ms or webhook_ms"
                         .to_owned(),
                 );
             }

@@ -40,11 +40,11 @@ pub fn optional(dialect: Dialect) -> &'static [&'static str] {
 fn settings(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Stripe => &["api_version", "mit_exemption"],
-        Dialect::Adyen => &["api_version", "capture", "return_url"],
+        Dialect::Adyen => &["api_version", "capture", "return_url", "several_captures"],
         Dialect::Paypal => &["domestic_currency"],
         Dialect::Braintree => &["currency", "request_keys"],
         Dialect::Square => &["api_version"],
-        Dialect::Razorpay => &["capture"],
+        Dialect::Razorpay => &["capture", "currencies"],
         Dialect::Custom => &[],
     }
 }
@@ -292,6 +292,8 @@ impl Reader<'_> {
             ("mit_exemption", gateway.mit_exemption.map(|yes| yes.to_string())),
             ("domestic_currency", gateway.domestic_currency.clone()),
             ("currency", gateway.currency.clone()),
+            ("currencies", gateway.currencies.as_ref().map(|codes| codes.join(","))),
+            ("several_captures", gateway.several_captures.map(|yes| yes.to_string())),
             ("request_keys", gateway.request_keys.map(|yes| yes.to_string())),
         ];
         let mut values = BTreeMap::new();
@@ -305,6 +307,14 @@ impl Reader<'_> {
         }
         if let Some(currency) = &gateway.currency {
             self.is_currency(format!("gateways.{name}.currency"), currency);
+        }
+        for (index, code) in gateway.currencies.iter().flatten().enumerate() {
+            let here = format!("gateways.{name}.currencies[{index}]");
+            self.is_currency(here.clone(), code);
+            // Nothing of it is unlike nothing of a currency that the gateway does not take.
+            if code.len() == 3 && Amount::from_minor(gateway.dialect, 0, code).is_err() {
+                self.problem(here, format!("the {} dialect does not take it", gateway.dialect.name()));
+            }
         }
         // Whoever reads an application's request has no credentials at hand, and these are none.
         if gateway.dialect == Dialect::Braintree

@@ -496,3 +496,26 @@ routes:
     assert!(with(&braintree(""), "", true).is_ok());
     assert!(with(&adyen("00ff"), "", true).is_ok());
 }
+
+#[test]
+fn an_accounts_currencies_are_such_as_its_gateway_takes() {
+    let text = |currencies: &str| {
+        let razorpay =
+            format!("razorpay: {{ dialect: razorpay, endpoint: https://api.razorpay.com, currencies: {currencies} }}");
+        GOOD.replace("routes:", &format!("  {razorpay}\nroutes:"))
+    };
+    let config = parse(Path::new("s.yaml"), &text("[INR, USD]")).unwrap();
+    assert_eq!(config.gateways["razorpay"].settings["currencies"], "INR,USD");
+    let found = problems(&text("[INR, usd, AFN]"));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found[0].contains("currencies[1]") && found[0].contains("is not a currency"),
+        "{found:#?}"
+    );
+    assert!(
+        found[1].contains("currencies[2]") && found[1].contains("does not take it"),
+        "{found:#?}"
+    );
+    let foreign = GOOD.replace("api.stripe.com }", "api.stripe.com, currencies: [USD] }");
+    assert!(problems(&foreign)[0].contains("the stripe dialect does not read this"));
+}

@@ -137,7 +137,8 @@ pub struct GatewayConfig {
     /// for the dialect, or empty.
     pub credentials: Credentials,
     /// What the dialect reads beside them: `api_version`, `capture` (`automatic` or `manual`), `return_url`,
-    /// `mit_exemption`, `domestic_currency`, `currency`, `request_keys`, `merchant_accounts.USD` and so on.
+    /// `mit_exemption`, `domestic_currency`, `currency`, `currencies` (with commas),
+    /// `several_captures`, `request_keys`, `merchant_accounts.USD` and so on.
     pub settings: BTreeMap<String, String>,
     /// The currencies, with their amounts, that the account takes of other gateways' payments; `None` for whatever the
     /// gateway takes.

@@ -4,6 +4,8 @@
 //! reference, opened where there is none, asked for payments it may have already, and only then charged. A capture reads the
 //! payment first. What is prepared is kept under the names below.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -35,6 +37,8 @@ const RECEIPT_LEN: usize = 40;
 const LONGEST_HOLD: u32 = 7200;
 /// A late success of a sale is captured within so many minutes, and returned after.
 const SHORTEST_SALE: u32 = 12;
+/// What every account takes.
+const RUPEES: &str = "INR";
 /// The smallest amount in rupees, in paise.
 const LEAST: i64 = 100;
 
@@ -199,10 +203,16 @@ fn fits(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= RECEIPT_LEN
 }
 
+/// The currencies that the account is declared to take.
+pub(super) fn currencies(settings: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let declared = settings.get("currencies").map_or(RUPEES, String::as_str);
+    declared.split(',').filter(|code| !code.is_empty())
+}
+
 /// The amount on the wire, where it is enough for Razorpay.
 pub(super) fn least(amount: Amount) -> Result<i64, Refusal> {
     let units = amount.to_minor(Dialect::Razorpay)?;
-    if units == 0 || (amount.currency.code() == "INR" && units < LEAST) {
+    if units == 0 || (amount.currency.code() == RUPEES && units < LEAST) {
         return Err(Refusal::Limit("less than 1.00".to_owned()));
     }
     Ok(units)
@@ -257,8 +267,7 @@ fn charge(pay: &Pay, account: &Account, order: &str) -> Result<Map<String, Value
         return Err(Refusal::ThreeDs);
     }
     let amount = pay.amount.ok_or_else(|| Refusal::Amount("none is named".to_owned()))?;
-    if amount.currency.code() != "INR" {
-        // Mandates are in rupees.
+    if !currencies(&account.settings).any(|code| code == amount.currency.code()) {
         return Err(Refusal::Currency(amount.currency.code().to_owned()));
     }
     let units = least(amount)?;
@@ -290,7 +299,7 @@ fn charge(pay: &Pay, account: &Account, order: &str) -> Result<Map<String, Value
     body.insert("email".to_owned(), email.clone().into());
     body.insert("contact".to_owned(), contact.clone().into());
     body.insert("amount".to_owned(), units.into());
-    body.insert("currency".to_owned(), "INR".into());
+    body.insert("currency".to_owned(), amount.currency.code().into());
     body.insert("order_id".to_owned(), order.into());
     body.insert("customer_id".to_owned(), customer.into());
     body.insert("token".to_owned(), token.into());

@@ -310,6 +310,51 @@ fn a_charge_is_preceded_by_its_order_which_is_looked_for_before_it_is_opened() {
 }
 
 #[test]
+fn an_account_takes_the_currencies_that_it_is_declared_to_take_with_their_decimals() {
+    let declared = Account {
+        settings: BTreeMap::from([("currencies".to_owned(), "USD,JPY,KWD".to_owned())]),
+        ..account()
+    };
+    let opened = |units: i64, code: &str| {
+        let amount = Some(Amount::from_decimal(Dialect::Custom, &format!("{units}"), code).unwrap());
+        let request = Request::Pay(Box::new(Pay { amount, ..target_pay() }));
+        let prepared = BTreeMap::from([(encode::ABSENT.to_owned(), String::new())]);
+        let account = Account {
+            prepared,
+            ..declared.clone()
+        };
+        let order = Razorpay.before(&request, &account)?.expect("an order is opened");
+        let order: Value = serde_json::from_slice(&order.body).unwrap();
+        let prepared = BTreeMap::from([(encode::ORDER.to_owned(), "order_1Aa00000000002".to_owned())]);
+        let charge = Razorpay.encode(&request, &Account { prepared, ..account })?;
+        let charge: Value = serde_json::from_slice(&charge.body).unwrap();
+        assert_eq!(
+            (&order["amount"], &order["currency"]),
+            (&charge["amount"], &charge["currency"])
+        );
+        Ok((order["amount"].clone(), order["currency"].clone()))
+    };
+    for (code, wire) in [("USD", 700), ("JPY", 7), ("KWD", 7000)] {
+        assert_eq!(opened(7, code), Ok((wire.into(), code.into())));
+    }
+    // What is not declared is refused, rupees too.
+    for code in ["INR", "EUR", "BHD"] {
+        assert_eq!(opened(7, code), Err(Refusal::Currency(code.to_owned())));
+    }
+    let thousandth = Amount::from_decimal(Dialect::Custom, "7.001", "KWD").unwrap();
+    let request = Request::Pay(Box::new(Pay {
+        amount: Some(thousandth),
+        ..target_pay()
+    }));
+    let refused = Razorpay.before(&request, &declared).unwrap_err();
+    assert!(matches!(refused, Refusal::Amount(_)), "{refused:?}");
+    let credentials = &declared.credentials;
+    let all = |settings| Razorpay.currencies(credentials, settings).unwrap();
+    assert_eq!(all(&declared.settings), ["USD", "JPY", "KWD"]);
+    assert_eq!(all(&BTreeMap::new()), ["INR"]);
+}
+
+#[test]
 fn what_razorpay_cannot_do_at_once_is_refused_with_its_reason() {
     let refusal = |change: &dyn Fn(&mut Pay)| {
         let mut pay = target_pay();
@@ -517,6 +562,8 @@ fn view(status: Status) -> View {
         captured: inr(0),
         refunded: inr(0),
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

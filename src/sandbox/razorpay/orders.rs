@@ -34,6 +34,13 @@ pub(super) fn money(body: &Map<String, Value>) -> Result<(i64, String), Failure>
 impl Razorpay {
     pub(super) fn open(&mut self, now: i64, body: &Map<String, Value>) -> Result<Response<Bytes>, Failure> {
         let (value, currency) = money(body)?;
+        // A payment is in its order's currency.
+        if currency != "INR" && !self.international {
+            return Err(Failure::because(
+                "international_transaction_not_allowed",
+                "International payments are not enabled for the merchant",
+            ));
+        }
         let receipt = body.get("receipt").and_then(Value::as_str).map(str::to_owned);
         if receipt.as_ref().is_some_and(|receipt| receipt.chars().count() > 40) {
             return Err(Failure::invalid("The receipt may not be greater than 40 characters."));

@@ -76,9 +76,6 @@ impl Razorpay {
         if asked.and_then(Value::as_bool) != Some(true) && asked.and_then(Value::as_str) != Some("1") {
             return Err(Failure::invalid("The recurring field must be true."));
         }
-        if body.get("currency").and_then(Value::as_str) != Some("INR") {
-            return Err(Failure::because("invalid_currency", "Mandates are charged in INR"));
-        }
         let mut payment = self.begin(now, body)?;
         payment.fate = cards::mandate(token);
         payment.token = Some(token.to_owned());

@@ -6,6 +6,7 @@ use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::support::patience::until;
 use crate::support::shop::{STRIPE_TOKEN, Setup, Shop, parsed};
 use crate::support::wire::Message;
 
@@ -50,8 +51,19 @@ async fn show(shop: &Shop, payment: &str) -> Value {
 
 /// A merchant-initiated sale or hold of 500 rupees in Stripe's dialect.
 async fn stripe_mandate(shop: &Shop, key: &str, order: &str, capture: &str) -> Message {
+    stripe_mandate_of(shop, key, order, capture, (50_000, "inr")).await
+}
+
+/// The same of another amount.
+async fn stripe_mandate_of(
+    shop: &Shop,
+    key: &str,
+    order: &str,
+    capture: &str,
+    (amount, currency): (i64, &str),
+) -> Message {
     let form = format!(
-        "amount=50000&currency=inr&confirm=true&off_session=true&capture_method={capture}&payment_method={STRIPE_TOKEN}\
+        "amount={amount}&currency={currency}&confirm=true&off_session=true&capture_method={capture}&payment_method={STRIPE_TOKEN}\
          &metadata[order_id]={order}&payment_method_types[0]=card&receipt_email=a@example.com\
          &shipping[name]=A&shipping[phone]=9000090000&shipping[address][line1]=1%20Street"
     );
@@ -60,22 +72,17 @@ async fn stripe_mandate(shop: &Shop, key: &str, order: &str, capture: &str) -> M
 
 /// Asks with the same key until the payment is decided.
 async fn decided(shop: &Shop, key: &str, order: &str, capture: &str) -> Message {
-    for _ in 0..100 {
+    until("the mandate is charged or declined", async || {
         let answer = stripe_mandate(shop, key, order, capture).await;
-        if answer.status() == 200 || (400..408).contains(&answer.status()) {
-            return answer;
-        }
-        assert!(
-            answer
-                .header("sentinel-outcome")
-                .unwrap_or_default()
-                .starts_with("unknown"),
-            "{}",
-            answer.text()
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("{order} is never decided");
+        decision(answer)
+    })
+    .await
+}
+
+/// The answer, unless it says that nobody knows yet.
+fn decision(answer: Message) -> Option<Message> {
+    let outcome = answer.header("sentinel-outcome").unwrap_or_default();
+    (!outcome.starts_with("unknown")).then_some(answer)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,6 +168,7 @@ async fn an_order_is_opened_while_razorpay_is_down_and_paid_elsewhere_also_when_
     })
     .await;
     down(&shop, "razorpay");
+    shop.gateway("razorpay").refusing().await;
     // As long as the breaker is closed an order is Razorpay's to open.
     let body = order_body("r-0", "automatic");
     let refused = shop.razorpay_send("POST", "/v1/orders", "", &body).await;
@@ -305,6 +313,53 @@ async fn a_mandate_takes_stripes_payment_and_is_found_out_about_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_international_payments_takes_what_it_is_declared_to_take() {
+    let shop = Shop::with(Setup {
+        stripe: "stripe, razorpay",
+        razorpay_account: ", currencies: [INR, JPY, KWD]",
+        ..Setup::default()
+    })
+    .await;
+    down(&shop, "stripe");
+    shop.gateway("razorpay").set("international", "true").unwrap();
+    let pay = async |order: &str, amount: (i64, &str)| {
+        until(order, async || {
+            decision(stripe_mandate_of(&shop, order, order, "automatic", amount).await)
+        })
+        .await
+    };
+    for (order, amount) in [
+        ("rupees", (50_000, "inr")),
+        ("yen", (500, "jpy")),
+        ("dinars", (1230, "kwd")),
+    ] {
+        let answer = pay(order, amount).await;
+        assert_eq!(parsed(&answer)["status"], "succeeded", "{order}: {}", answer.text());
+        let audit = shop.audit().await;
+        assert!(audit.clean(), "{audit:#?}");
+        let live = audit.live(order);
+        assert_eq!(live.len(), 1, "{audit:#?}");
+        assert_eq!(
+            (live[0].captured, live[0].currency.to_ascii_lowercase()),
+            (amount.0, amount.1.to_owned())
+        );
+    }
+    let euros = pay("euros", (1999, "eur")).await;
+    assert_eq!(
+        euros.header("sentinel-refused"),
+        Some("razorpay=currency_not_supported"),
+        "{}",
+        euros.text()
+    );
+    // An account that was declared to take more than it does: refused there, and nothing moved.
+    shop.gateway("razorpay").set("international", "false").unwrap();
+    let yen = pay("more yen", (500, "jpy")).await;
+    assert!(yen.status() >= 400, "{}", yen.text());
+    let audit = shop.audit().await;
+    assert!(audit.clean() && audit.live("more yen").is_empty(), "{audit:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_order_or_charge_at_razorpay_is_one_order_with_one_payment() {
     let shop = Shop::with(Setup {
         stripe: "stripe, razorpay",
@@ -361,21 +416,11 @@ async fn a_timed_out_mandate_is_never_called_failed_because_its_bank_may_still_p
          &metadata[order_id]=order-1&metadata[sentinel_razorpay]=cust_1Aa00000000001/token_TimedOut000001\
          &receipt_email=a@example.com&shipping[name]=A&shipping[phone]=9000090000&shipping[address][line1]=1"
     );
-    for _ in 0..100 {
-        let answer = shop.stripe_post_bare("/v1/payment_intents", "key-1", &form).await;
-        match answer.status() {
-            200 => {
-                assert_eq!(parsed(&answer)["status"], "succeeded", "{}", answer.text());
-                let audit = shop.audit().await;
-                assert_eq!(audit.live("order-1").len(), 1, "{audit:#?}");
-                return;
-            }
-            _ => {
-                let outcome = answer.header("sentinel-outcome").unwrap_or_default();
-                assert!(outcome.starts_with("unknown"), "{}", answer.text());
-            }
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("the late authorisation is never found");
+    let answer = until("the late authorisation is found", async || {
+        decision(shop.stripe_post_bare("/v1/payment_intents", "key-1", &form).await)
+    })
+    .await;
+    assert_eq!(parsed(&answer)["status"], "succeeded", "{}", answer.text());
+    let audit = shop.audit().await;
+    assert_eq!(audit.live("order-1").len(), 1, "{audit:#?}");
 }

@@ -69,12 +69,16 @@ pub struct Setup {
     pub stripe: &'static str,
     /// Gateways of the Adyen route.
     pub adyen: &'static str,
+    /// More settings of the Adyen account.
+    pub adyen_account: &'static str,
     /// Gateways of the PayPal route.
     pub paypal: &'static str,
     /// Gateways of the Braintree route.
     pub braintree: &'static str,
     /// More settings of the Braintree account.
     pub braintree_account: &'static str,
+    /// More settings of the Razorpay account.
+    pub razorpay_account: &'static str,
     /// Gateways of the Square route.
     pub square: &'static str,
     /// Gateways of the Razorpay route.
@@ -102,9 +106,11 @@ impl Default for Setup {
         Self {
             stripe: "stripe, adyen, paypal",
             adyen: "adyen, stripe, paypal",
+            adyen_account: "",
             paypal: "paypal, stripe, adyen",
             braintree: "braintree, stripe, adyen",
             braintree_account: ", request_keys: true",
+            razorpay_account: "",
             square: "square, stripe, adyen",
             razorpay: "razorpay, stripe, adyen",
             certified: false,
@@ -200,21 +206,23 @@ admin: {{ faults: true }}
 ledger: {{ sqlite: '{{dir}}/ledger.db', strict: false }}
 gateways:
   stripe: {{ dialect: stripe, endpoint: '{}', allow_private: true, credentials: {{ secret_key: sk_test_sandbox }}, webhook: {{ secret: [whsec_next, whsec_sandbox] }}{gateway} }}
-  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}, webhook: {{ secret: 00ff }}{gateway} }}
+  adyen: {{ dialect: adyen, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ api_key: sandbox, merchant_account: AcmeECOM }}, webhook: {{ secret: 00ff }}{}{gateway} }}
   paypal: {{ dialect: paypal, endpoint: '{}', allow_private: true, credentials: {{ client_id: sandbox, client_secret: sandbox }}{paypal_webhook}{gateway} }}
   braintree: {{ dialect: braintree, endpoint: '{}', allow_private: true, credentials: {{ merchant_id: sandbox, public_key: sandbox, private_key: sandbox, merchant_accounts: {{ EUR: sandbox_eur }} }}{}{gateway} }}
   square: {{ dialect: square, endpoint: '{}', allow_private: true, credentials: {{ access_token: sandbox, location_id: L88917AVBK2S5 }}{square_webhook}{gateway} }}
-  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }}{razorpay_webhook}{gateway} }}
+  razorpay: {{ dialect: razorpay, endpoint: '{}', allow_private: true, capture: automatic, credentials: {{ key_id: rzp_test_sandbox, key_secret: sandbox }}{}{razorpay_webhook}{gateway} }}
 routes:
 {}{}{}{}{}{}",
             setup.process,
             url("stripe"),
             url("adyen"),
+            setup.adyen_account,
             url("paypal"),
             url("braintree"),
             setup.braintree_account,
             url("square"),
             url("razorpay"),
+            setup.razorpay_account,
             route("stripe", stripe, setup.stripe),
             route("adyen", adyen, setup.adyen),
             route("paypal", paypal, setup.paypal),
