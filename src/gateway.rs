@@ -325,6 +325,11 @@ pub trait Gateway: Send + Sync {
         None
     }
 
+    /// Whether a capture is an object of its own, by whose id its application refunds it and looks at it.
+    fn captures_by_id(&self) -> bool {
+        false
+    }
+
     /// Whether an application may create the payment's object first, by a request that moves nothing, and confirm it by
     /// another one from its server.
     fn creates_first(&self) -> bool {

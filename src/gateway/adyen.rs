@@ -60,7 +60,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     fence: FenceStrength::F2,
     manual_capture: true,
     partial_capture: true,
-    // Only where the account has it switched on; by default a partial capture releases the rest.
+    // By default a partial capture releases the rest.
     multiple_captures: false,
     void: true,
     partial_refund: true,
@@ -73,9 +73,26 @@ const CAPABILITIES: Capabilities = Capabilities {
     idempotency_key_len: KEY_LEN,
 };
 
+/// Of an account with multiple partial captures.
+const SEVERAL: Capabilities = Capabilities {
+    multiple_captures: true,
+    ..CAPABILITIES
+};
+
+/// Whether the account is set up for multiple partial captures.
+fn several(settings: &BTreeMap<String, String>) -> bool {
+    settings
+        .get("several_captures")
+        .is_some_and(|several| several == "true")
+}
+
 impl Gateway for Adyen {
     fn dialect(&self) -> Dialect {
         Dialect::Adyen
+    }
+
+    fn capabilities_of(&self, settings: &BTreeMap<String, String>) -> &Capabilities {
+        if several(settings) { &SEVERAL } else { &CAPABILITIES }
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -418,6 +418,12 @@ pub struct View {
     /// accepted and done later, an amount that was lowered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taking: Option<Amount>,
+    /// What is still held for another capture, after one that asked to keep the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Amount>,
+    /// Captures of a hold that the application asked for, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<CaptureView>,
     /// When money is taken.
     pub capture: CaptureMode,
     /// Created, seconds of Unix time.
@@ -475,7 +481,7 @@ pub struct ViewIds {
     pub payment: String,
     /// Execution (Stripe charge, PayPal capture or authorisation).
     pub charge: String,
-    /// Capture of an authorisation, where that is an object of its own.
+    /// The capture that an answer is about, one of [`View::captures`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<String>,
     /// Request id for support.
@@ -493,6 +499,23 @@ pub struct CardView {
     pub expiry_month: Option<u8>,
     /// Four digits.
     pub expiry_year: Option<u16>,
+}
+
+/// A capture as an answer shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureView {
+    /// Id in the application's dialect.
+    pub id: String,
+    /// How much.
+    pub amount: Amount,
+    /// How much of it was given back.
+    pub refunded: Amount,
+    /// Whether it is proven done; accepted, or in doubt, if not.
+    pub done: bool,
+    /// Whether it let go of the rest of the hold.
+    pub last: bool,
+    /// When it was asked for, seconds of Unix time.
+    pub created: i64,
 }
 
 /// A refund as an answer shows it.

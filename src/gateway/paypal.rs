@@ -80,6 +80,10 @@ impl Gateway for Paypal {
         &CAPABILITIES
     }
 
+    fn captures_by_id(&self) -> bool {
+        true
+    }
+
     fn recognise(&self, method: &Method, path: &str) -> Recognised {
         parse::recognise(method, path)
     }

@@ -37,8 +37,8 @@ use uuid::Uuid;
 
 use super::keys::Keys;
 use super::rows::{
-    Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept,
-    Waited, Waiting,
+    Change, Document, Event, Filter, Id, Open, Opened, Payment, Position, Retention, Scope, Sealed, Swept, Waited,
+    Waiting,
 };
 use super::{Answer, Health, Ledger, LedgerError};
 use apply::Ready;

@@ -29,6 +29,7 @@ mod actor;
 mod announce;
 mod answer;
 mod canon;
+mod captures;
 mod certified;
 mod dossier;
 mod entry;

@@ -6,8 +6,8 @@
 mod payment;
 
 pub use payment::{
-    FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerSwept, LedgerTrouble, NotificationSent, ObligationChanged,
-    PaymentAnswered, PlanRefused, Recovered, Replayed, Resolved, WebhookReceived,
+    FailedOver, FailoverRefused, InDoubt, LedgerCommitted, LedgerSwept, LedgerTrouble, NotificationSent,
+    ObligationChanged, PaymentAnswered, PlanRefused, Recovered, Replayed, Resolved, WebhookReceived,
 };
 
 use std::fmt;

@@ -366,6 +366,7 @@ impl Payment {
             request: Some(format!("{leg:?}-{}", self.state.follow_ups.len())),
             leg,
             amount: Some(Amount { units, ..self.amount }),
+            keeps: false,
         })
         .await;
         self.observed(self.sent, outcome, units).await;

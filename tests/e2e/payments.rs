@@ -4,6 +4,7 @@ mod abandoned;
 mod audit;
 mod braintree;
 mod by_reference;
+mod captures;
 mod cards;
 mod carried;
 mod certified;

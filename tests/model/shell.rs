@@ -190,6 +190,7 @@ impl<'a> Shell<'a> {
                 amount: Some(self.scenario.follow_ups[usize::from(index)].1)
                     .filter(|part| *part > 0)
                     .and_then(tenths),
+                keeps: false,
             },
             Ev::Recovered if self.scenario.twist == Some(Twist::ReopensUnasked) && state.reopens() => What::Retry,
             Ev::Recovered => What::Recovered {

@@ -99,7 +99,8 @@ pub(super) fn request(
                 target: target(&recognised.object),
                 amount,
                 units: None,
-                last: true,
+                // No request says it: what becomes of the rest is a setting of the account.
+                last: !super::several(settings),
             })
         }
         Operation::Void if head.path.ends_with("/reversals") => Err(Refusal::Operation(

@@ -443,6 +443,8 @@ fn view(status: Status) -> View {
         captured: Amount::zero(amount.currency),
         refunded: Amount::zero(amount.currency),
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Manual,
         created: 0,
         voided_at: None,

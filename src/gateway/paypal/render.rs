@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::parse::{CUSTOM_ID, REFERENCE_ID};
 use super::{debug_id, object_id};
 use crate::config::model::Dialect;
-use crate::gateway::canonical::{Answer, CaptureMode, Operation, RefundStatus, RefundView, Status, View};
+use crate::gateway::canonical::{Answer, CaptureMode, CaptureView, Operation, RefundStatus, RefundView, Status, View};
 use crate::gateway::outcome::{Decline, DeclineClass};
 use crate::gateway::{Head, OwnError, Reply, json};
 use crate::money::{Amount, declines};
@@ -91,6 +91,24 @@ fn reply(status: StatusCode, body: &Value, request: &str) -> Reply {
 fn money(amount: Amount) -> Option<Value> {
     let value = amount.to_decimal(Dialect::Paypal).ok()?;
     Some(json!({"currency_code": amount.currency.code(), "value": value}))
+}
+
+/// A capture as it is shown.
+struct Taken {
+    id: String,
+    amount: Option<Value>,
+    status: &'static str,
+    last: bool,
+    created: i64,
+}
+
+/// The status of a capture, by what of it was given back.
+fn given_back(refunded: Amount, taken: Amount) -> &'static str {
+    match refunded.units {
+        0 => "COMPLETED",
+        units if units < taken.units => "PARTIALLY_REFUNDED",
+        _ => "REFUNDED",
+    }
 }
 
 fn put(object: &mut Value, name: &str, value: Option<Value>) {
@@ -190,8 +208,12 @@ impl Page<'_> {
         let mut payments = json!({});
         if view.capture == CaptureMode::Manual {
             payments["authorizations"] = Value::Array(vec![self.authorization(view)]);
-            if view.status == Status::Captured {
-                payments["captures"] = Value::Array(vec![self.capture(view)]);
+            let mut captures: Vec<Value> = view.captures.iter().map(|one| self.capture_of(view, one)).collect();
+            if captures.is_empty() && view.status == Status::Captured {
+                captures.push(self.capture(view));
+            }
+            if !captures.is_empty() {
+                payments["captures"] = Value::Array(captures);
             }
         } else {
             payments["captures"] = Value::Array(vec![self.capture(view)]);
@@ -207,7 +229,7 @@ impl Page<'_> {
         let id = &view.ids.charge;
         let path = format!("/v2/payments/authorizations/{id}");
         let status = match view.status {
-            Status::Captured if view.captured < view.amount => "PARTIALLY_CAPTURED",
+            Status::Captured if view.kept.is_some() => "PARTIALLY_CAPTURED",
             Status::Captured => "CAPTURED",
             Status::Voided => "VOIDED",
             Status::Processing => "PENDING",
@@ -235,34 +257,65 @@ impl Page<'_> {
         object
     }
 
+    /// The capture that an answer is about: of a hold one of those that were asked for, else all that was taken.
     pub(super) fn capture(&self, view: &View) -> Value {
-        let own = match view.capture {
-            CaptureMode::Automatic => Some(view.ids.charge.clone()),
-            CaptureMode::Manual => view.ids.capture.clone(),
+        let held = view.capture == CaptureMode::Manual;
+        let named = |one: &&CaptureView| Some(&one.id) == view.ids.capture.as_ref();
+        if let Some(one) = view.captures.iter().find(named).filter(|_| held) {
+            return self.capture_of(view, one);
+        }
+        let id = match view.capture {
+            CaptureMode::Automatic => view.ids.charge.clone(),
+            // Captured at its gateway, by no request of the application's.
+            CaptureMode::Manual => object_id("capture", view.ids.payment.as_bytes()),
         };
-        let id = own
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(|| object_id("capture", view.ids.payment.as_bytes()));
-        let path = format!("/v2/payments/captures/{id}");
         let taken = if view.captured.is_zero() {
             view.amount
         } else {
             view.captured
-        };
-        let status = match view.status {
-            Status::Captured if view.refunded.is_zero() => "COMPLETED",
-            Status::Captured if view.refunded < view.captured => "PARTIALLY_REFUNDED",
-            Status::Captured => "REFUNDED",
-            Status::Declined => "DECLINED",
-            _ => "PENDING",
         };
         let asked = self
             .asked
             .get("amount")
             .filter(|_| self.head.path.ends_with("/capture"))
             .cloned();
-        let amount = asked.or_else(|| money(taken));
-        let last = self.asked.get("final_capture").and_then(Value::as_bool);
+        let taken = Taken {
+            id,
+            amount: asked.or_else(|| money(taken)),
+            status: match view.status {
+                Status::Captured => given_back(view.refunded, view.captured),
+                Status::Declined => "DECLINED",
+                _ => "PENDING",
+            },
+            last: true,
+            created: view.created,
+        };
+        self.taken(view, taken)
+    }
+
+    fn capture_of(&self, view: &View, one: &CaptureView) -> Value {
+        let taken = Taken {
+            id: one.id.clone(),
+            amount: money(one.amount),
+            status: match one.done {
+                true => given_back(one.refunded, one.amount),
+                false => "PENDING",
+            },
+            last: one.last,
+            created: one.created,
+        };
+        self.taken(view, taken)
+    }
+
+    fn taken(&self, view: &View, taken: Taken) -> Value {
+        let Taken {
+            id,
+            amount,
+            status,
+            last,
+            created,
+        } = taken;
+        let path = format!("/v2/payments/captures/{id}");
         let mut object = json!({"id": id, "status": status});
         if status == "PENDING" {
             object["status_details"] = json!({"reason": "PENDING_REVIEW"});
@@ -271,7 +324,7 @@ impl Page<'_> {
             object["seller_receivable_breakdown"] = json!({"gross_amount": amount});
         }
         put(&mut object, "amount", amount);
-        object["final_capture"] = last.unwrap_or(true).into();
+        object["final_capture"] = last.into();
         object["seller_protection"] = json!({"status": "NOT_ELIGIBLE"});
         self.references(view, &mut object);
         let network = view.network_transaction_id.as_ref().filter(|id| id.len() <= 36);
@@ -281,8 +334,8 @@ impl Page<'_> {
             network.map(|id| json!({"id": id})),
         );
         let order = format!("/v2/checkout/orders/{}", view.ids.payment);
-        object["create_time"] = timestamp(view.created).into();
-        object["update_time"] = timestamp(view.created).into();
+        object["create_time"] = timestamp(created).into();
+        object["update_time"] = timestamp(created).into();
         object["links"] = Value::Array(vec![
             self.link(&path, "self", "GET"),
             self.link(&format!("{path}/refund"), "refund", "POST"),

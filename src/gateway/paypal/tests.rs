@@ -450,6 +450,8 @@ fn view(status: Status, capture: CaptureMode) -> View {
         captured: taken,
         refunded: Amount::zero(amount.currency),
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture,
         created: 1_795_597_200,
         voided_at: None,

@@ -520,6 +520,8 @@ fn view(status: Status) -> View {
         captured: usd(0),
         refunded: usd(0),
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

@@ -28,6 +28,10 @@ pub fn write(told: &Announcement<'_>) -> Vec<Written> {
         ],
         News::Failed if charged => vec![("charge.failed", Charge), ("payment_intent.payment_failed", Intent)],
         News::Failed => vec![("payment_intent.payment_failed", Intent)],
+        News::Captured if told.view.kept.is_some() => vec![
+            ("charge.captured", Charge),
+            ("payment_intent.amount_capturable_updated", Intent),
+        ],
         News::Captured => vec![("charge.captured", Charge), ("payment_intent.succeeded", Intent)],
         News::Voided => vec![("payment_intent.canceled", Intent)],
         News::Refunded(refund) => vec![("charge.refunded", Charge), ("refund.updated", Refund(refund))],

@@ -153,6 +153,7 @@ fn intent_status(view: &View) -> &'static str {
         Status::ActionRequired => "requires_action",
         Status::Processing => "processing",
         Status::Authorised => "requires_capture",
+        Status::Captured if view.kept.is_some() => "requires_capture",
         Status::Captured => "succeeded",
         Status::Voided => "canceled",
     }
@@ -165,10 +166,10 @@ fn attempted(view: &View) -> bool {
 
 /// A payment intent. `before_latest_charge` is the shape of API versions before 2022-11-15.
 pub fn intent(view: &View, before_latest_charge: bool) -> Object {
-    let held = if view.status == Status::Authorised {
-        minor(view.amount)?
-    } else {
-        0
+    let held = match (view.status, view.kept) {
+        (Status::Authorised, _) => minor(view.amount)?,
+        (_, Some(kept)) => minor(kept)?,
+        _ => 0,
     };
     let last_error = match &view.decline {
         Some(decline) if view.status == Status::Declined => {

@@ -265,6 +265,8 @@ fn view(amount: Amount) -> View {
         captured: amount,
         refunded: Amount { units: 0, ..amount },
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Automatic,
         created: 1_763_900_000,
         voided_at: None,

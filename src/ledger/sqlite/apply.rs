@@ -6,8 +6,7 @@ use rusqlite::{OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
 use super::super::rows::{
-    Change, Awaited, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Waited, Waiting,
-    Winner,
+    Awaited, Change, NewAttempt, NewEvent, Open, Opened, Payment, Position, Retention, Swept, Waited, Waiting, Winner,
 };
 use super::super::{Constraint, LedgerError};
 use super::chain::{self, Link};
@@ -329,7 +328,8 @@ pub(super) fn delete_document(context: &mut Context<'_>, space: &str, key: &str)
 }
 
 /// The documents that have waited longest.
-const DUE: &str = "(space, key) IN (SELECT space, key FROM documents WHERE until < ?1 ORDER BY until, space, key LIMIT ?2)";
+const DUE: &str =
+    "(space, key) IN (SELECT space, key FROM documents WHERE until < ?1 ORDER BY until, space, key LIMIT ?2)";
 
 /// Removes what has waited long enough. What its payment keeps is looked at again much later, so that no call looks at more
 /// than it may remove.

@@ -4,7 +4,7 @@ use super::event::{Action, Finding, Verdict, What};
 use super::keys::Key;
 use super::plan::{KeyKind, Pinned, Undelivered};
 use super::record::{Decision, Ground, Hold, Record};
-use super::state::{Attempt, Here, Phase, Why};
+use super::state::{Attempt, FollowUp, Here, Phase, Why};
 use super::turn::Turn;
 use crate::config::model::Mode;
 use crate::gateway::outcome::{Outcome, Rejection};
@@ -23,7 +23,17 @@ impl Turn {
             What::Deadline => self.deadline(),
             What::Disconnected => self.disconnected(),
             What::Timer { n } => self.s.here.waiting.retain(|&waiting| waiting != n),
-            What::FollowUp { request, leg, amount } => self.follow_up(request, leg, amount),
+            What::FollowUp {
+                request,
+                leg,
+                amount,
+                keeps,
+            } => self.follow_up(FollowUp {
+                request,
+                leg,
+                amount,
+                keeps,
+            }),
             What::Recovered { owner, epoch } => self.recovered(owner, epoch),
             What::Expired => self.expired(),
             What::Aged => {

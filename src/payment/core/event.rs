@@ -67,6 +67,8 @@ pub enum What {
         leg: Leg,
         /// How much; `None` for all that is left.
         amount: Option<Amount>,
+        /// Of a capture: whether the rest stays held, for another one.
+        keeps: bool,
     },
     /// The payment was loaded from the ledger and its lease taken: after a crash, or from a replica that went silent.
     Recovered {

@@ -7,7 +7,7 @@
 use super::event::{Action, FollowUpVerdict, Impossible};
 use super::keys::Key;
 use super::record::Record;
-use super::state::{Attempt, Phase, State, Why};
+use super::state::{Attempt, FollowUp, Phase, State, Why};
 use super::turn::Turn;
 use crate::gateway::Leg;
 use crate::gateway::outcome::{Outcome, Rejection};
@@ -63,9 +63,44 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether the application asked to keep what a capture leaves of the hold.
+    pub fn keeps(&self, capture: &Attempt) -> bool {
+        let Why::FollowUp(index) = capture.why else {
+            return false;
+        };
+        let asked = self.follow_ups.get(usize::from(index));
+        capture.leg == Leg::Capture && asked.is_some_and(|asked| asked.keeps)
+    }
+
+    /// What is still held for later captures, counting what is in doubt as captured: nothing, once a capture was asked for
+    /// that lets the rest go.
+    pub fn kept(&self) -> i64 {
+        let mut captures = self
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.leg == Leg::Capture && attempt.of == self.winner && !attempt.known.no_effect())
+            .peekable();
+        let books = self.books();
+        match (
+            captures.peek().is_some() && captures.all(|capture| self.keeps(capture)),
+            books.held,
+        ) {
+            (true, Some(held)) => held - books.captured - books.capturing,
+            _ => 0,
+        }
+    }
+}
+
 impl Turn {
     /// The application asks for a follow-up.
-    pub(super) fn follow_up(&mut self, request: Option<String>, leg: Leg, amount: Option<Amount>) {
+    pub(super) fn follow_up(&mut self, asked: FollowUp) {
+        let FollowUp {
+            request,
+            leg,
+            amount,
+            keeps,
+        } = asked.clone();
         let known = request.as_ref().and_then(|key| {
             self.s
                 .follow_ups
@@ -73,7 +108,7 @@ impl Turn {
                 .position(|follow_up| follow_up.request.as_ref() == Some(key))
         });
         if let Some(index) = known {
-            return self.follow_up_again(index, leg, amount);
+            return self.follow_up_again(index, &asked);
         }
         if let Some(reason) = self.impossible(leg, amount) {
             let verdict = FollowUpVerdict::Impossible(reason);
@@ -83,14 +118,20 @@ impl Turn {
         let Ok(index) = u16::try_from(self.s.follow_ups.len()) else {
             return;
         };
-        self.record(Record::FollowUpOpened { request, leg, amount });
+        self.record(Record::FollowUpOpened {
+            request,
+            leg,
+            amount,
+            keeps,
+        });
         self.send_follow_up(index);
     }
 
     /// The same key again.
-    fn follow_up_again(&mut self, index: usize, leg: Leg, amount: Option<Amount>) {
+    fn follow_up_again(&mut self, index: usize, asked: &FollowUp) {
         let follow_up = self.s.follow_ups[index].clone();
-        if follow_up.leg != leg || follow_up.amount != amount {
+        let (leg, amount) = (asked.leg, asked.amount);
+        if follow_up != *asked {
             let verdict = FollowUpVerdict::Impossible(Impossible::KeyReused);
             self.actions.push(Action::AnswerFollowUp {
                 request: follow_up.request,

@@ -90,6 +90,9 @@ pub enum Record {
         leg: Leg,
         /// How much, when it was said.
         amount: Option<Amount>,
+        /// Of a capture: whether the rest stays held, for another one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keeps: bool,
     },
     /// The application went without its answer, and the route voids undelivered payments.
     Abandoned,

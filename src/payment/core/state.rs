@@ -302,6 +302,9 @@ pub struct FollowUp {
     pub leg: Leg,
     /// How much, when it was said.
     pub amount: Option<Amount>,
+    /// Of a capture: whether the rest stays held, for another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
 }
 
 /// What one process knows and a crash forgets.
@@ -495,11 +498,17 @@ impl State {
                 }
             }
             Record::ResponseSealed { verdict } => self.told = Some(*verdict),
-            Record::FollowUpOpened { request, leg, amount } => {
+            Record::FollowUpOpened {
+                request,
+                leg,
+                amount,
+                keeps,
+            } => {
                 self.follow_ups.push(FollowUp {
                     request: request.clone(),
                     leg: *leg,
                     amount: *amount,
+                    keeps: *keeps,
                 });
             }
             Record::Abandoned => self.abandoned = true,

@@ -393,3 +393,108 @@ fn what_is_written_reads_back_as_it_was() {
         assert!(Record::read(none).is_err(), "{none}");
     }
 }
+
+fn follow(request: &str, leg: Leg, units: i64, keeps: bool) -> What {
+    let currency = "EUR".to_owned().try_into().unwrap();
+    What::FollowUp {
+        request: Some(request.to_owned()),
+        leg,
+        amount: Some(Amount { units, currency }),
+        keeps,
+    }
+}
+
+fn verdict(payment: &Payment) -> FollowUpVerdict {
+    let told = payment.actions.iter().find_map(|action| match action {
+        Action::AnswerFollowUp { verdict, .. } => Some(*verdict),
+        _ => None,
+    });
+    told.expect("an answer")
+}
+
+fn keys(payment: &Payment) -> Vec<Key> {
+    let captures = payment
+        .state
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.leg == Leg::Capture);
+    captures.map(|capture| capture.key).collect()
+}
+
+#[test]
+fn captures_that_keep_the_rest_have_keys_of_their_own_and_never_take_more_than_is_held() {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Authorize));
+    payment.hears(1, with_id(Outcome::Authorised));
+    assert_eq!(payment.state.kept(), 0, "nothing was captured, and so nothing kept");
+    payment.tell(follow("a", Leg::Capture, 400, true));
+    let Some((first, Leg::Capture)) = payment.sent() else {
+        panic!("{:?}", payment.actions)
+    };
+    // In doubt it counts as taken.
+    assert_eq!(payment.state.kept(), 600);
+    payment.tell(follow("b", Leg::Capture, 601, true));
+    assert_eq!(verdict(&payment), FollowUpVerdict::Impossible(Impossible::TooMuch));
+    payment.hears(first, bare(Outcome::Succeeded));
+    assert_eq!(
+        (verdict(&payment), payment.state.kept()),
+        (FollowUpVerdict::Done { n: first }, 600)
+    );
+    payment.tell(follow("c", Leg::Capture, 500, true));
+    let (second, _) = payment.sent().unwrap();
+    payment.hears(second, bare(Outcome::Rejected(Rejection::Request)));
+    assert_eq!(payment.state.kept(), 600, "what was refused took nothing");
+    payment.tell(follow("d", Leg::Capture, 500, false));
+    let (third, _) = payment.sent().unwrap();
+    payment.hears(third, bare(Outcome::Succeeded));
+    assert_eq!(payment.state.kept(), 0, "the last one lets the rest go");
+    assert_eq!(payment.state.books().captured, 900);
+    let keys = keys(&payment);
+    assert!(
+        keys.iter()
+            .all(|key| keys.iter().filter(|other| *other == key).count() == 1),
+        "{keys:?}"
+    );
+    // The same key means the same capture, with the same rest.
+    payment.tell(follow("a", Leg::Capture, 400, false));
+    assert_eq!(verdict(&payment), FollowUpVerdict::Impossible(Impossible::KeyReused));
+    payment.tell(follow("a", Leg::Capture, 400, true));
+    assert_eq!(verdict(&payment), FollowUpVerdict::Done { n: first });
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(256))]
+
+    #[test]
+    fn whatever_is_captured_and_refunded_in_parts_the_books_hold(
+        steps in proptest::collection::vec((0..3_u8, 1..1200_i64, proptest::bool::ANY, 0..5_u8), 1..24),
+    ) {
+        let mut payment = Payment::open(plan(Mode::Fence, Intent::Authorize));
+        payment.hears(1, with_id(Outcome::Authorised));
+        for (index, (leg, units, keeps, outcome)) in steps.into_iter().enumerate() {
+            let leg = if leg == 0 { Leg::Refund } else { Leg::Capture };
+            payment.tell(follow(&format!("{index}"), leg, units, keeps && leg == Leg::Capture));
+            let Some((n, _)) = payment.sent() else { continue };
+            let outcome = match outcome {
+                0 => Outcome::Unknown,
+                1 => Outcome::Rejected(Rejection::Request),
+                2 => Outcome::NotSent,
+                _ => Outcome::Succeeded,
+            };
+            payment.hears(n, bare(outcome));
+            let books = payment.state.books();
+            let held = books.held.unwrap();
+            proptest::prop_assert!(books.captured + books.capturing <= held, "{books:?}");
+            proptest::prop_assert!(books.refunded + books.refunding <= books.captured, "{books:?}");
+            let kept = payment.state.kept();
+            proptest::prop_assert!((0..=held - books.captured - books.capturing).contains(&kept), "{kept} {books:?}");
+            proptest::prop_assert_eq!(invariants::broken(&payment.state), None);
+        }
+        let keys = keys(&payment);
+        let once = |key: &Key| keys.iter().filter(|other| *other == key).count() == 1;
+        proptest::prop_assert!(keys.iter().all(once), "{:?}", keys);
+        // What the ledger keeps adds up to the same.
+        let folded = serde_json::to_string(&payment.state).unwrap();
+        let read: State = serde_json::from_str(&folded).unwrap();
+        proptest::prop_assert_eq!(read.kept(), payment.state.kept());
+    }
+}

@@ -65,6 +65,15 @@ impl Engine {
         let mut view = dossier.view(&state, of, told);
         let refund_id = |n| self.refund_id(route.dialect(), entry.payment, n);
         view.refunds = dossier.refunds(&state, refund_id);
+        let capture_id = |n| self.capture_id(route.dialect(), entry.payment, n);
+        view.captures = dossier.captures(&state, capture_id);
+        view.ids.capture = match kind {
+            Kind::Captured if Some(n) != state.winner => Some(capture_id(n)),
+            _ => {
+                let of = dossier.notes.get(&n).and_then(|note| note.capture);
+                of.map(capture_id).or_else(|| Some(view.captures.last()?.id.clone()))
+            }
+        };
         let amount = state.attempt(n).and_then(|attempt| attempt.amount);
         let refund = |status| dossier.refund(n, amount, status, refund_id(n));
         let news = match kind {

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::super::core::{FollowUpVerdict, Phase, State, Verdict, Why};
+use super::super::core::{Attempt, FollowUpVerdict, Phase, State, Verdict, Why};
 use crate::gateway::canonical::{
-    Buyer, CaptureMode, CardView, Initiator, Instrument, ObjectKind, Operation, Pay, RefundStatus, RefundView, Request,
-    Status, View, ViewIds,
+    Buyer, CaptureMode, CaptureView, CardView, Initiator, Instrument, ObjectKind, Operation, Pay, RefundStatus,
+    RefundView, Request, Status, View, ViewIds,
 };
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome};
 use crate::gateway::{Gateway, Head, Leg};
@@ -59,6 +59,9 @@ pub(super) struct Note {
     pub metadata: IndexMap<String, String>,
     /// When.
     pub created: i64,
+    /// Of a refund: the attempt whose capture is given back, where there are several.
+    #[serde(default)]
+    pub capture: Option<u16>,
 }
 
 impl Dossier {
@@ -95,6 +98,8 @@ impl Dossier {
             captured: nothing,
             refunded: nothing,
             taking: None,
+            kept: None,
+            captures: Vec::new(),
             capture: pay.capture,
             created: now,
             voided_at: None,
@@ -213,6 +218,7 @@ impl Dossier {
         };
         if verdict.is_none() {
             view.refunded = amount(books.refunded);
+            view.kept = Some(state.kept()).filter(|kept| *kept > 0).map(amount);
             if matches!(state.phase, Phase::Voided { .. }) {
                 let void = state.attempts.iter().rev().find(|attempt| attempt.leg == Leg::Void);
                 view.voided_at = void.map(|void| void.at);
@@ -221,12 +227,40 @@ impl Dossier {
         view
     }
 
+    /// The captures that the application asked for, oldest first. `mint` makes the id of the capture of an attempt.
+    pub fn captures(&self, state: &State, mint: impl Fn(u16) -> String) -> Vec<CaptureView> {
+        let amount = |units| Amount {
+            units,
+            ..self.base.amount
+        };
+        asked_for(state, Leg::Capture)
+            .map(|(n, attempt)| CaptureView {
+                id: mint(n),
+                amount: attempt.amount.unwrap_or(self.base.amount),
+                refunded: amount(self.given_back(state, n, |refund| refund.over())),
+                done: attempt.over(),
+                last: !state.keeps(attempt),
+                created: attempt.at,
+            })
+            .collect()
+    }
+
+    /// What was given back of the capture of attempt `n`, by the refunds that count.
+    pub fn given_back(&self, state: &State, n: u16, counts: impl Fn(&Attempt) -> bool) -> i64 {
+        let only = asked_for(state, Leg::Capture).nth(1).is_none();
+        asked_for(state, Leg::Refund)
+            .filter(|(_, refund)| counts(refund))
+            .filter(|(r, _)| match self.notes.get(r).and_then(|note| note.capture) {
+                Some(capture) => capture == n,
+                None => only,
+            })
+            .map(|(_, refund)| refund.amount.map_or(0, |amount| amount.units))
+            .sum()
+    }
+
     /// The refunds that the application asked for, oldest first. `mint` makes the id of the refund of an attempt.
     pub fn refunds(&self, state: &State, mint: impl Fn(u16) -> String) -> Vec<RefundView> {
-        state
-            .numbered()
-            .filter(|(_, attempt)| attempt.leg == Leg::Refund && matches!(attempt.why, Why::FollowUp(_)))
-            .filter(|(_, attempt)| !attempt.known.no_effect())
+        asked_for(state, Leg::Refund)
             .map(|(n, attempt)| self.refund(n, attempt.amount, refund_status(attempt.known.outcome()), mint(n)))
             .collect()
     }
@@ -256,6 +290,14 @@ impl Dossier {
             advice: None,
         })
     }
+}
+
+/// The attempts at what the application asked for, but for those that provably did nothing.
+pub(super) fn asked_for(state: &State, leg: Leg) -> impl Iterator<Item = (u16, &Attempt)> {
+    state
+        .numbered()
+        .filter(move |(_, attempt)| attempt.leg == leg && matches!(attempt.why, Why::FollowUp(_)))
+        .filter(|(_, attempt)| !attempt.known.no_effect())
 }
 
 fn refund_status(outcome: Outcome) -> RefundStatus {

@@ -211,7 +211,7 @@ impl Ground<'_> {
     }
 
     /// The ids of what an attempt made, as its gateway knows them.
-    fn target(&self, of: u16) -> Option<Target> {
+    fn target(&self, of: u16, of_capture: Option<u16>) -> Option<Target> {
         let attempt = self.state.attempt(of)?;
         let mut target = Target {
             payment: attempt.ids.payment.clone(),
@@ -221,9 +221,11 @@ impl Ground<'_> {
         if attempt.leg == Leg::Auth {
             target.authorization.clone_from(&attempt.ids.charge);
         }
-        let capture = self.state.attempts.iter().rev().find(|capture| {
+        let mut captures = self.state.numbered().rev().filter(|(_, capture)| {
             capture.of == Some(of) && capture.leg == Leg::Capture && capture.known.outcome() == Outcome::Succeeded
         });
+        let capture = captures.find(|(n, _)| of_capture.is_none_or(|wanted| wanted == *n));
+        let capture = capture.map(|(_, capture)| capture);
         target.charge = match capture {
             Some(capture) => capture.ids.charge.clone().or_else(|| capture.ids.modification.clone()),
             None => attempt.ids.charge.clone(),
@@ -249,18 +251,21 @@ impl Ground<'_> {
     }
 
     fn modification(&self, send: &Send) -> Option<Request> {
-        let mut target = self.target(send.of?)?;
+        let note = self.dossier.notes.get(&send.n).cloned().unwrap_or_default();
+        let mut target = self.target(send.of?, note.capture)?;
         if send.leg == Leg::Refund {
             target.untouched = self.untouched(send.of?, send);
         }
-        let note = self.dossier.notes.get(&send.n).cloned().unwrap_or_default();
         let amount = send.amount;
         Some(match send.leg {
             Leg::Capture => Request::Capture {
                 target,
                 amount,
                 units: None,
-                last: true,
+                last: !self
+                    .state
+                    .attempt(send.n)
+                    .is_some_and(|capture| self.state.keeps(capture)),
             },
             Leg::Void => Request::Void {
                 target,
@@ -283,7 +288,7 @@ impl Ground<'_> {
         let w = self.state.winner?;
         let planned = self.state.gateway_of(self.state.attempt(w)?)?;
         let at = self.route.at(&planned.name)?;
-        let target = self.target(w)?;
+        let target = self.target(w, None)?;
         let request = match leg {
             Leg::Capture => Request::Capture {
                 target,

@@ -18,7 +18,7 @@ use super::dossier::{Note, refund_told};
 use super::entry::{Asked, Handled};
 use super::flight::Ground;
 use super::source::{KeySource, order_hash};
-use super::{Desk, Message, Route, lowering};
+use super::{Desk, Message, Route, captures, lowering};
 use crate::failpoint;
 use crate::gateway::canonical::{Answer, ObjectKind, Operation, Refusal, Request, Status, Target};
 use crate::gateway::{Head, Leg, OwnError, Reply};
@@ -281,10 +281,13 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         let _ = reply.send(own_error(&actor.route, &head, &error, "follow_up_refused"));
         return Ok(());
     }
-    if let Some(refusal) = actor.keeps(&request) {
-        let _ = reply.send(actor.refused(&refusal, &head));
-        return Ok(());
-    }
+    let keeps = match actor.keeps(&request) {
+        Ok(keeps) => keeps,
+        Err(refusal) => {
+            let _ = reply.send(actor.refused(&refusal, &head));
+            return Ok(());
+        }
+    };
     if dialect.edits_amounts() {
         if let Err(told) = lowering::recall(actor, &head).await {
             let _ = reply.send(told);
@@ -317,7 +320,7 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         return Ok(());
     }
     let now = actor.desk.engine().now();
-    let (leg, amount, note) = match request {
+    let (leg, mut amount, mut note) = match request {
         Request::Capture { amount, .. } => (Leg::Capture, amount, Note::default()),
         Request::Void { reason, .. } if dialect.void_takes_back() && actor.state.books().captured > 0 => (
             Leg::Refund,
@@ -350,6 +353,7 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
                 reference,
                 metadata,
                 created: now,
+                capture: None,
             },
         ),
         Request::Retrieve { .. } | Request::RetrieveRefund { .. } | Request::List(_) | Request::Pay(_) => {
@@ -360,6 +364,26 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
     if let Some(refusal) = actor.cannot(leg, amount) {
         let _ = reply.send(actor.refused(&refusal, &head));
         return Ok(());
+    }
+    if leg == Leg::Refund {
+        match captures::refunded(&actor.dossier, &actor.state, (&name, &kind), amount) {
+            Ok(from) => (amount, note.capture) = (from.amount, from.capture),
+            Err(captures::Unrefundable::Several) => {
+                let refusal = Refusal::Operation("refunding what several captures took by one refund".to_owned());
+                let _ = reply.send(actor.refused(&refusal, &head));
+                return Ok(());
+            }
+            Err(captures::Unrefundable::TooMuch) => {
+                let error = OwnError {
+                    status: StatusCode::BAD_REQUEST,
+                    code: "amount_too_large",
+                    message: "This is more than is left of the capture.".to_owned(),
+                    retry: false,
+                };
+                let _ = reply.send(own_error(&actor.route, &head, &error, "not_sent"));
+                return Ok(());
+            }
+        }
     }
     actor.asking.push(Waiting {
         name: name.clone(),
@@ -376,6 +400,7 @@ pub(super) async fn take(actor: &mut Actor, asked: FollowUp) -> Result<(), Lost>
         request: Some(name),
         leg,
         amount,
+        keeps,
     };
     let done = actor.take(what).await;
     if actor.state.last() < n {
@@ -405,20 +430,29 @@ impl Actor {
         refused(&self.route, refusal, head)
     }
 
-    /// Why a capture is refused that counts on the rest of the hold for a later one: no two gateways agree on who may do so,
-    /// and a rest that was released unasked cannot be had back.
-    fn keeps(&self, request: &Request) -> Option<Refusal> {
+    /// Whether a capture is to keep the rest of the hold for another one. It is refused where the owner cannot: a rest that
+    /// was released unasked cannot be had back.
+    fn keeps(&self, request: &Request) -> Result<bool, Refusal> {
         let Request::Capture {
             amount: Some(amount),
             last: false,
             ..
         } = request
         else {
-            return None;
+            return Ok(false);
         };
         let books = self.state.books();
-        let left = books.held? - books.captured - books.capturing;
-        (amount.units < left).then(|| Refusal::Operation("keeping the rest of a hold for a later capture".to_owned()))
+        let left = books.held.map(|held| held - books.captured - books.capturing);
+        if left.is_none_or(|left| amount.units >= left) {
+            return Ok(false);
+        }
+        let owner = self.state.winner.and_then(|w| self.at(w));
+        match owner.is_some_and(|at| at.capabilities().multiple_captures) {
+            true => Ok(true),
+            false => Err(Refusal::Operation(
+                "keeping the rest of a hold for a later capture".to_owned(),
+            )),
+        }
     }
 
     pub(super) fn cannot(&self, leg: Leg, amount: Option<Amount>) -> Option<Refusal> {
@@ -439,6 +473,11 @@ impl Actor {
         self.desk.engine().refund_id(self.route.dialect(), self.payment, n)
     }
 
+    /// The id that the application knows a capture by.
+    fn capture_id(&self, n: u16) -> String {
+        self.desk.engine().capture_id(self.route.dialect(), self.payment, n)
+    }
+
     /// The payment as it is now.
     pub(super) fn present(&self) -> crate::gateway::canonical::View {
         let n = self
@@ -447,12 +486,17 @@ impl Actor {
             .or_else(|| self.state.pays().next_back().map(|(n, _)| n));
         let mut view = self.dossier.view(&self.state, n, None);
         view.refunds = self.dossier.refunds(&self.state, |n| self.refund_id(n));
+        view.captures = self.dossier.captures(&self.state, |n| self.capture_id(n));
+        view.ids.capture = view.captures.last().map(|capture| capture.id.clone());
         view
     }
 
     /// Answers a look at the payment or at its refunds.
     fn shown(&self, operation: Operation, kind: &str, head: &Head, body: &[u8]) -> Told {
-        let view = Box::new(self.present());
+        let mut view = Box::new(self.present());
+        if let Some(n) = captures::named(kind) {
+            view.ids.capture = Some(self.capture_id(n));
+        }
         let refund = kind.strip_prefix("refund:").and_then(|n| n.parse::<u16>().ok());
         let answer = match operation {
             Operation::List if kind == "order" => Answer::List(vec![*view]),
@@ -496,6 +540,14 @@ impl Actor {
             FollowUpVerdict::Done { n } | FollowUpVerdict::Accepted { n } => {
                 let accepted = matches!(verdict, FollowUpVerdict::Accepted { .. });
                 let mut view = Box::new(self.present());
+                match waiting.operation {
+                    Operation::Capture => view.ids.capture = Some(self.capture_id(n)),
+                    Operation::Refund => {
+                        let of = self.dossier.notes.get(&n).and_then(|note| note.capture);
+                        view.ids.capture = of.map(|of| self.capture_id(of)).or(view.ids.capture);
+                    }
+                    _ => {}
+                }
                 // Asked for, and not done yet: honest, and no failure.
                 if accepted && waiting.operation == Operation::Capture {
                     view.status = Status::Processing;
@@ -599,5 +651,16 @@ impl super::Engine {
         let mut seed = [0; 16];
         seed.copy_from_slice(&bytes[..16]);
         dialect.mint(ObjectKind::Refund, &seed)
+    }
+
+    /// The id of a capture, likewise.
+    pub(super) fn capture_id(&self, dialect: &dyn crate::gateway::Gateway, payment: uuid::Uuid, n: u16) -> String {
+        let bytes = self
+            .ledger
+            .keys()
+            .derive(&[b"minted capture", payment.as_bytes(), &n.to_be_bytes()]);
+        let mut seed = [0; 16];
+        seed.copy_from_slice(&bytes[..16]);
+        dialect.mint(ObjectKind::Capture, &seed)
     }
 }

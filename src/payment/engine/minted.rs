@@ -136,6 +136,8 @@ impl Created {
             captured: nothing,
             refunded: nothing,
             taking: None,
+            kept: None,
+            captures: Vec::new(),
             capture: self.capture,
             created: self.created,
             voided_at,

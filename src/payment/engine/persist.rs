@@ -169,6 +169,7 @@ impl Rows<'_> {
                 kind: kind.to_owned(),
             });
         };
+        let captures = self.route.dialect().captures_by_id();
         for record in self.records {
             match record {
                 Record::AttemptPlanned {
@@ -180,7 +181,13 @@ impl Rows<'_> {
                     let id = self.engine.refund_id(self.route.dialect(), self.payment, *n);
                     add(application(), &id, &format!("refund:{n}"));
                 }
-                Record::AttemptPlanned { gateway, .. } => {
+                Record::AttemptPlanned {
+                    n, gateway, leg, why, ..
+                } => {
+                    if (*leg, captures) == (Leg::Capture, true) && matches!(why, Why::FollowUp(_)) {
+                        let id = self.engine.capture_id(self.route.dialect(), self.payment, *n);
+                        add(application(), &id, &format!("capture:{n}"));
+                    }
                     let native = self.state.plan.gateway(*gateway).is_some_and(|planned| planned.native);
                     if !native {
                         add(application(), &self.dossier.base.ids.payment, "payment");

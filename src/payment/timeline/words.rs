@@ -215,9 +215,15 @@ pub(super) fn event(record: &Record, state: &State) -> String {
             format!("owed no more for attempt {target}: {proof}")
         }
         Record::ResponseSealed { verdict: told } => format!("the application is told: {}", verdict(*told, state)),
-        Record::FollowUpOpened { leg, amount: units, .. } => {
+        Record::FollowUpOpened {
+            leg,
+            amount: units,
+            keeps,
+            ..
+        } => {
             let of = units.map(|units| format!(" of {}", amount(units))).unwrap_or_default();
-            format!("the application asks for a {}{of}", word(leg))
+            let rest = if *keeps { ", and keeps the rest of the hold" } else { "" };
+            format!("the application asks for a {}{of}{rest}", word(leg))
         }
         Record::Abandoned => "the application went without its answer: the effect is to be released".to_owned(),
         Record::LeaseTaken { .. } => {

@@ -256,6 +256,8 @@ pub fn view(dialect: Dialect) -> impl Strategy<Value = View> {
                     zero
                 },
                 taking: None,
+                kept: None,
+                captures: Vec::new(),
                 capture: if manual {
                     CaptureMode::Manual
                 } else {

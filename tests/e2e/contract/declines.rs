@@ -269,6 +269,8 @@ fn view() -> View {
         captured: nothing,
         refunded: nothing,
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

@@ -332,6 +332,8 @@ fn view(amount: Amount, status: Status) -> View {
         },
         refunded: Amount::zero(amount.currency),
         taking: None,
+        kept: None,
+        captures: Vec::new(),
         capture: CaptureMode::Automatic,
         created: 1_795_000_000,
         voided_at: None,

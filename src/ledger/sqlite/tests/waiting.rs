@@ -29,7 +29,13 @@ async fn what_waited_in_vain_is_removed_and_what_a_payment_names_is_not() {
     put(&ledger, "by its key", now - 3, Awaited::Key(opening("paid").key_hash)).await;
     put(&ledger, "by its id", 0, Awaited::Id(paid)).await;
     put(&ledger, "unpaid", now - 2, Awaited::Key(opening("never").key_hash)).await;
-    put(&ledger, "unpaid for a shorter time", now + 60_000, Awaited::Key([1; 32])).await;
+    put(
+        &ledger,
+        "unpaid for a shorter time",
+        now + 60_000,
+        Awaited::Key([1; 32]),
+    )
+    .await;
     put(&ledger, "of nobody", now - 1, Awaited::Id(Uuid::now_v7())).await;
     ledger
         .put_document(SPACE, "for ever".to_owned(), "{}".to_owned(), None)
