@@ -24,7 +24,9 @@ pub mod webhook;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::config::model::{Credentials, Dialect};
@@ -70,6 +72,29 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The whole body: payment requests are never streamed.
     pub body: Bytes,
+}
+
+impl Outgoing {
+    /// A request without a body.
+    pub fn get(target: String, headers: HeaderMap) -> Self {
+        Self {
+            method: Method::GET,
+            target,
+            headers,
+            body: Bytes::new(),
+        }
+    }
+
+    /// A POST of a JSON object.
+    pub fn json(target: &str, mut headers: HeaderMap, body: &Map<String, Value>) -> Self {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self {
+            method: Method::POST,
+            target: target.to_owned(),
+            headers,
+            body: json::body(body),
+        }
+    }
 }
 
 /// A complete answer from a gateway. Truncated answers never become an `Incoming`.

@@ -134,6 +134,24 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The payment that is asked for.
+    pub fn pay(&self) -> Option<&Pay> {
+        match self {
+            Self::Pay(pay) => Some(pay),
+            _ => None,
+        }
+    }
+
+    /// What a capture, void or refund acts on.
+    pub fn modifies(&self) -> Option<&Target> {
+        match self {
+            Self::Capture { target, .. } | Self::Void { target, .. } | Self::Refund { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+}
+
 /// A payment's ids, as far as the speaker knows them. Before a request is encoded for the owner, `payment` is the
 /// [`Observation::payment_id`](super::outcome::Observation::payment_id) of its authorisation or charge, `authorization`
 /// the `charge_id` of its authorisation leg, and `charge` the `charge_id` of its charge or capture leg.

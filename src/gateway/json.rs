@@ -239,6 +239,16 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
+/// A text of an object; an empty one says nothing.
+pub fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The same, to be kept.
+pub fn owned(object: &Map<String, Value>, name: &str) -> Option<String> {
+    text(object, name).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

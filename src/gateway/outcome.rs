@@ -107,6 +107,11 @@ pub struct Observation {
     pub rule: String,
 }
 
+/// An observation that proves nothing.
+pub fn unknown(rule: &str) -> Observation {
+    Observation::bare(Outcome::Unknown, rule)
+}
+
 impl Observation {
     /// An observation that says nothing but its outcome and the rule it rests on.
     pub fn bare(outcome: Outcome, rule: &str) -> Self {

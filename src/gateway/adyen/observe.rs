@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
+use crate::gateway::json::{owned, text};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
 use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::Amount;
@@ -26,14 +27,6 @@ pub(super) fn answer(leg: Leg, request: Option<&Request>, reference: Option<&str
     };
     observation.retry_after = retry_after::seconds(&answer.headers);
     observation
-}
-
-fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-fn owned(body: &Map<String, Value>, name: &str) -> Option<String> {
-    text(body, name).map(str::to_owned)
 }
 
 /// The amount of an answer: `Err` when there is one that cannot be read, which is never the one that was asked for.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::xml;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
+use crate::gateway::json::text;
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
 use crate::gateway::{Incoming, Leg, retry_after};
 use crate::money::Amount;
@@ -101,10 +102,6 @@ fn found(results: &Map<String, Value>) -> Observation {
         Some([]) | None => Observation::bare(Outcome::Unknown, "not_found"),
         Some(_) => Observation::bare(Outcome::Unknown, "several_found"),
     }
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// The amount of a transaction: `Err` when it cannot be read, which is never the one that was asked for.

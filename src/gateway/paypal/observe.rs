@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::issues;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CardView, Operation, Request};
+use crate::gateway::json::{owned, text};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
 use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::Amount;
@@ -48,14 +49,6 @@ fn done(leg: Leg) -> Outcome {
     } else {
         Outcome::Succeeded
     }
-}
-
-fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-fn owned(body: &Map<String, Value>, name: &str) -> Option<String> {
-    text(body, name).map(str::to_owned)
 }
 
 /// The amount of an object: `Err` when there is one that cannot be read, which is never the one that was asked for.

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -167,23 +166,11 @@ fn headers(account: &Account) -> Result<HeaderMap, Refusal> {
 }
 
 fn post(account: &Account, path: &str, body: Map<String, Value>) -> Result<Outgoing, Refusal> {
-    let mut headers = headers(account)?;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(Outgoing {
-        method: Method::POST,
-        target: path.to_owned(),
-        headers,
-        body: crate::gateway::json::body(&body),
-    })
+    Ok(Outgoing::json(path, headers(account)?, &body))
 }
 
 fn get(account: &Account, target: String) -> Result<Outgoing, Refusal> {
-    Ok(Outgoing {
-        method: Method::GET,
-        target,
-        headers: headers(account)?,
-        body: Bytes::new(),
-    })
+    Ok(Outgoing::get(target, headers(account)?))
 }
 
 /// An id as a path segment: anything that is not one never reaches a path.

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::encode;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Pay, Request};
-use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
+use crate::gateway::json::{owned, text};
+use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection, unknown};
 use crate::gateway::{Account, Incoming, Leg, Stopped, json, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Advice};
@@ -138,18 +139,6 @@ fn prepared_payment(pay: &Pay, account: &mut Account, status: StatusCode, body: 
     Ok(())
 }
 
-fn unknown(rule: &str) -> Observation {
-    Observation::bare(Outcome::Unknown, rule)
-}
-
-fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-fn owned(object: &Object, name: &str) -> Option<String> {
-    text(object, name).map(str::to_owned)
-}
-
 /// The amount of an object: `Err` when there is one that cannot be read, which is never the one that was asked for.
 fn money(object: &Object) -> Result<Option<Amount>, ()> {
     let Some(value) = object.get("amount").filter(|value| !value.is_null()) else {
@@ -169,19 +158,11 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn pay(&self) -> Option<&Pay> {
-        match self.request {
-            Some(Request::Pay(pay)) => Some(pay),
-            _ => None,
-        }
+        self.request?.pay()
     }
 
     fn target(&self) -> Option<&str> {
-        match self.request {
-            Some(Request::Capture { target, .. } | Request::Void { target, .. } | Request::Refund { target, .. }) => {
-                target.payment.as_deref()
-            }
-            _ => None,
-        }
+        self.request?.modifies()?.payment.as_deref()
     }
 
     fn read(&self, status: StatusCode, body: &Object) -> Observation {

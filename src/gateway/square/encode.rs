@@ -4,8 +4,7 @@
 //! stands in the note. Square refuses fields that it does not know, so that nothing is sent on the chance that it helps;
 //! decoration that Square would refuse a payment for (a telephone number, an e-mail address that is none) is left out.
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
@@ -164,23 +163,11 @@ fn headers(account: &Account) -> Result<HeaderMap, Refusal> {
 }
 
 fn post(account: &Account, path: &str, body: Map<String, Value>) -> Result<Outgoing, Refusal> {
-    let mut headers = headers(account)?;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(Outgoing {
-        method: Method::POST,
-        target: path.to_owned(),
-        headers,
-        body: Bytes::from(Value::Object(body).to_string()),
-    })
+    Ok(Outgoing::json(path, headers(account)?, &body))
 }
 
 fn get(account: &Account, target: String) -> Result<Outgoing, Refusal> {
-    Ok(Outgoing {
-        method: Method::GET,
-        target,
-        headers: headers(account)?,
-        body: Bytes::new(),
-    })
+    Ok(Outgoing::get(target, headers(account)?))
 }
 
 /// A body that begins with its key.

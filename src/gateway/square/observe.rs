@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::encode;
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CaptureMode, CardView, Pay, Request};
-use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
+use crate::gateway::json::{owned, text};
+use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection, unknown};
 use crate::gateway::{Account, Incoming, Leg, Stopped, json, retry_after};
 use crate::money::Amount;
 use crate::money::declines::{self, Verdict};
@@ -58,18 +59,6 @@ pub(super) fn prepared(request: &Request, account: &mut Account, answer: &Incomi
     Ok(())
 }
 
-fn unknown(rule: &str) -> Observation {
-    Observation::bare(Outcome::Unknown, rule)
-}
-
-fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-fn owned(object: &Object, name: &str) -> Option<String> {
-    text(object, name).map(str::to_owned)
-}
-
 /// An amount of an object: `Err` when there is one that cannot be read, which is never the one that was asked for.
 fn money(object: &Object, name: &str) -> Result<Option<Amount>, ()> {
     let Some(money) = object.get(name).filter(|money| !money.is_null()) else {
@@ -90,20 +79,12 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn pay(&self) -> Option<&Pay> {
-        match self.request {
-            Some(Request::Pay(pay)) => Some(pay),
-            _ => None,
-        }
+        self.request?.pay()
     }
 
     /// The payment that a modification was asked of: answers of refusals do not name it.
     fn target(&self) -> Option<String> {
-        match self.request {
-            Some(Request::Capture { target, .. } | Request::Void { target, .. } | Request::Refund { target, .. }) => {
-                target.payment.clone()
-            }
-            _ => None,
-        }
+        self.request?.modifies()?.payment.clone()
     }
 
     fn read(&self, status: StatusCode, body: &Object) -> Observation {

@@ -22,16 +22,12 @@ use super::parse::order;
 use super::{FENCE_KEY, REFERENCE_KEY};
 use crate::config::model::Dialect;
 use crate::gateway::canonical::{CardView, Operation, Pay, Request, Target};
-use crate::gateway::outcome::{Decline, Observation, Outcome, Rejection};
+use crate::gateway::outcome::{Decline, Observation, Outcome, Rejection, unknown};
 use crate::gateway::{Incoming, Leg, json, retry_after};
 use crate::money::declines::{Advice, Network, classify};
 use crate::money::{Amount, DeclineClass};
 
 type Object = Map<String, Value>;
-
-fn unknown(rule: &str) -> Observation {
-    Observation::bare(Outcome::Unknown, rule)
-}
 
 fn text<'a>(object: &'a Object, field: &str) -> Option<&'a str> {
     object.get(field).and_then(Value::as_str)
