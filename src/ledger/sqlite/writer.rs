@@ -230,7 +230,13 @@ impl Writer {
                 owner: self.owner,
                 full: self.gauges.full.load(Relaxed),
             };
-            match work.run(&mut context) {
+            let refused = context.full;
+            let done = work.run(&mut context);
+            // Also where only one statement found no space, and nothing but this change is taken back.
+            if !refused && matches!(done, Err(LedgerError::Full)) {
+                self.gauges.full.store(true, Relaxed);
+            }
+            match done {
                 Ok(()) if savepoints == Savepoints::Each => self.execute("RELEASE change")?,
                 Ok(()) => {}
                 Err(failure @ (LedgerError::Fatal(_) | LedgerError::Busy)) => return Err(failure),
