@@ -84,7 +84,14 @@ impl Rows<'_> {
     fn events(&self) -> Vec<NewEvent> {
         let event = |record: &Record| NewEvent {
             kind: kind(record).to_owned(),
-            payload: json(record, 256),
+            payload: json(
+                record,
+                match record {
+                    Record::IntentOpened { .. } => 1024,
+                    Record::AttemptObserved { .. } => 640,
+                    _ => 192,
+                },
+            ),
         };
         self.records.iter().map(event).collect()
     }

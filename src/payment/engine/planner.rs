@@ -8,7 +8,7 @@
 //! refused is left out with its reason. The plan is pinned in the first record and never changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use zeroize::Zeroizing;
@@ -82,7 +82,7 @@ pub(super) async fn plan(
         if at.native {
             // Gated, a sale is asked for as a hold; where that cannot be written, the payment is made the plain way.
             let gated = mode == Mode::Gated && intent == Intent::Sale;
-            if gated && trial(at, &held(pay)).is_err() {
+            if gated && trial(at, held(pay)).is_err() {
                 mode = Mode::Fence;
             }
             gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
@@ -99,7 +99,7 @@ pub(super) async fn plan(
                 Mode::Gated => held(&translated),
                 _ => translated,
             };
-            trial(at, &asked)?;
+            trial(at, asked)?;
             Ok::<_, Refusal>(instrument)
         };
         match tried.await {
@@ -168,16 +168,16 @@ pub(super) fn held(pay: &Pay) -> Pay {
 }
 
 /// Whether the adapter can write it.
-fn trial(at: &At, pay: &Pay) -> Result<(), Refusal> {
-    let account = trial_account(at);
+fn trial(at: &At, pay: Pay) -> Result<(), Refusal> {
     if !at.has_credentials() {
         return Err(Refusal::Account("credentials".to_owned()));
     }
-    let request = Request::Pay(Box::new(pay.clone()));
-    match at.gateway.before(&request, &account)? {
+    let account = at.questions.account.get_or_init(|| trial_account(at));
+    let request = Request::Pay(Box::new(pay));
+    match at.gateway.before(&request, account)? {
         // What is asked first is written from all that the payment itself is written from.
         Some(_) => Ok(()),
-        None => at.gateway.encode(&request, &account).map(|_| ()),
+        None => at.gateway.encode(&request, account).map(|_| ()),
     }
 }
 
@@ -200,7 +200,11 @@ struct Answerable {
 /// What an account can be asked, found out once for each kind of payment: by its capture and its currency. The questions
 /// about two payments of one kind differ only in values that every adapter writes.
 #[derive(Debug, Default)]
-pub struct Questions(Mutex<Vec<((bool, Currency), Answerable)>>);
+pub struct Questions {
+    known: Mutex<Vec<((bool, Currency), Answerable)>>,
+    /// The account as it is written for on trial.
+    account: OnceLock<Account>,
+}
 
 impl Questions {
     fn of(&self, at: &At, pay: &Pay, automatic: bool) -> Answerable {
@@ -210,7 +214,7 @@ impl Questions {
             return Answerable::found_out(at, object, pay.amount, automatic);
         };
         let kind = (automatic, amount.currency);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, answerable)) = known.iter().find(|(of, _)| *of == kind) {
             return *answerable;
         }
