@@ -21,7 +21,7 @@ const TOGETHER: usize = 4;
 static INSERTIONS: LazyLock<[String; TOGETHER]> = LazyLock::new(|| {
     std::array::from_fn(|more| {
         let rows = vec!["(?, ?, ?, ?)"; more + 1].join(", ");
-        format!("INSERT INTO ids (scope, id, payment, kind) VALUES {rows} ON CONFLICT DO NOTHING")
+        format!("INSERT OR IGNORE INTO ids (scope, id, payment, kind) VALUES {rows}")
     })
 });
 
