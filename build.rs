@@ -8,6 +8,19 @@
 //! Only where Rust links with its own copy of lld: GNU's linker takes minutes over such a script, others do not know it.
 
 use std::env;
+use std::path::Path;
+use std::process::Command;
+
+/// Whether the compiler brings the linker with it that it links with by default: those of distributions do not.
+fn has_lld() -> Option<bool> {
+    let printed = Command::new(env::var_os("RUSTC")?)
+        .args(["--print", "sysroot"])
+        .output()
+        .ok()?;
+    let root = String::from_utf8(printed.stdout).ok()?;
+    let own = "lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld/ld.lld";
+    Some(Path::new(root.trim_end()).join(own).exists())
+}
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -16,7 +29,11 @@ fn main() {
     let optimised = is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu");
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let chosen = env::var_os("RUSTC_LINKER").is_some() || flags.contains("link");
-    if let (true, false, Ok(root)) = (optimised, chosen, env::var("CARGO_MANIFEST_DIR")) {
+    if optimised
+        && !chosen
+        && has_lld() == Some(true)
+        && let Ok(root) = env::var("CARGO_MANIFEST_DIR")
+    {
         println!("cargo:rustc-link-arg-bin=sentinel=-Wl,-T,{root}/layout.ld");
     }
 }
