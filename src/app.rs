@@ -233,9 +233,9 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         }
         tokio::spawn(service::ping_watchdog(Arc::clone(&control)));
         exporter.map(tokio::spawn);
-        if let Some(engine) = control.engine() {
+        if let (Some(engine), Some(kept)) = (control.engine(), &config.ledger) {
             tokio::spawn(recovery::run(Arc::clone(engine)));
-            tokio::spawn(housekeeping::run(Arc::clone(engine)));
+            tokio::spawn(housekeeping::run(Arc::clone(engine), kept.retention));
         }
         let heard = |kind| inside.is_none().then(|| signal(kind)).transpose();
         let mut hangup = heard(SignalKind::hangup())?;

@@ -16,12 +16,11 @@ pub const WORKERS: usize = 1;
 /// Where `sentinel ca` puts its files unless told otherwise.
 pub const LOCAL_CA: &str = "tls";
 
-/// An application that asks again after a week has lost its own answer for other reasons.
-pub const KEEP_ANSWERS: Duration = secs(7 * DAY);
-/// The longest window of a gateway's idempotency keys that Sentinel replays into (PayPal's captures: 45 days), and some.
-pub const KEEP_PAYMENTS: Duration = secs(48 * DAY);
-/// The shortest that is allowed: an application's own retries must still find their payment.
-pub const KEEP_PAYMENTS_MIN: Duration = secs(2 * DAY);
+/// A year and some: what another gateway took can be refunded for as long as gateways and card networks let it be.
+pub const RETENTION: Duration = secs(400 * DAY);
+/// The shortest that is allowed: the longest window of a gateway's idempotency keys that Sentinel replays into (PayPal's
+/// captures: 45 days), and some.
+pub const RETENTION_MIN: Duration = secs(48 * DAY);
 
 /// HTTP/1.1: its pools cost 4 to 14 % less processor time than one multiplexed connection, a payment wants a connection
 /// of its own, and a connection that dies takes one request with it instead of all.

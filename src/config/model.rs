@@ -89,10 +89,8 @@ pub struct Ledger {
     /// said, they are where a route fails over: a payment whose record is lost may be charged twice. Without failover
     /// accounts are lost at worst, and that is no reason not to forward.
     pub strict: bool,
-    /// How long sealed answers are kept, for a repeat of the same key.
-    pub keep_answers: Duration,
-    /// How long keys, and how their payments ended, are kept.
-    pub keep_payments: Duration,
+    /// How long a settled payment is kept whole. After that its key and how it ended are left.
+    pub retention: Duration,
 }
 
 impl Ledger {

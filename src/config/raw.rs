@@ -170,19 +170,8 @@ pub struct Ledger {
     /// Whether file systems that can lose acknowledged writes are refused. Default: where a route fails over, and is only
     /// warned of elsewhere.
     pub strict: Option<bool>,
-    /// How long things are kept.
-    #[serde(default)]
-    pub retention: Retention,
-}
-
-/// How long the ledger keeps what is settled.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Retention {
-    /// Sealed answers, for a repeat of the same key. Default 7d.
-    pub answers: Option<String>,
-    /// Keys and how their payments ended. Default 48d.
-    pub payments: Option<String>,
+    /// How long a settled payment can be captured, refunded and told of; its key and how it ended stay. Default 400d.
+    pub retention: Option<String>,
 }
 
 /// A gateway account.

@@ -301,14 +301,12 @@ pub struct Filter {
     pub limit: usize,
 }
 
-/// What is kept for how long.
+/// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Sealed values of terminal payments last changed before this are erased (default: 7 days ago).
-    pub sealed_before: i64,
-    /// Terminal payments without obligations last changed before this become tombstones, their events' payloads erased
-    /// (default: 48 days ago, the longest window of a gateway's keys that Sentinel replays into).
-    pub bodies_before: i64,
+    /// Terminal payments without obligations last changed before this become tombstones: their sealed values and their
+    /// events' payloads are erased.
+    pub before: i64,
     /// At most this many payments in one call, so that the writer is not held up.
     pub limit: usize,
 }

@@ -352,7 +352,7 @@ impl Metrics {
             ledger_swept: counter(
                 &r,
                 "ledger_swept_total",
-                "Orders and other objects opened here that nobody paid in their time, removed from the ledger.",
+                "Objects opened here that nobody paid in their time, and payments past their retention, removed from the ledger.",
             )?,
             api_requests: counters(
                 &r,

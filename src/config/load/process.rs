@@ -266,22 +266,15 @@ impl Reader<'_> {
         let key_file = ledger
             .key_file
             .map_or_else(|| sqlite.with_added_extension("key"), PathBuf::from);
-        let answers = ledger.retention.answers;
-        let keep_answers = self.duration("ledger.retention.answers", answers, defaults::KEEP_ANSWERS);
-        let payments = ledger.retention.payments;
-        let keep_payments = self.duration("ledger.retention.payments", payments, defaults::KEEP_PAYMENTS);
-        if keep_payments < defaults::KEEP_PAYMENTS_MIN || keep_payments < keep_answers {
-            self.problem(
-                "ledger.retention.payments",
-                "must be 2d at least, and no less than ledger.retention.answers",
-            );
+        let retention = self.duration("ledger.retention", ledger.retention, defaults::RETENTION);
+        if retention < defaults::RETENTION_MIN {
+            self.problem("ledger.retention", "must be 48d at least");
         }
         Ledger {
             sqlite,
             key_file,
             strict: true,
-            keep_answers,
-            keep_payments,
+            retention,
         }
     }
 }

@@ -182,26 +182,8 @@ pub(super) fn renew_lease(context: &mut Context<'_>, id: Uuid, epoch: i64, ttl_m
 /// Erases what has outlived its retention.
 pub(super) fn sweep(context: &mut Context<'_>, retention: &Retention) -> Result<Swept, LedgerError> {
     let from = swept_to(context)?;
-    let past = due(
-        context,
-        &format!(
-            "SELECT id, n FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0
-             AND updated_at < ?1 AND EXISTS (SELECT 1 FROM sealed WHERE {}) ORDER BY n LIMIT ?2",
-            sealed::OF_PAYMENT
-        ),
-        (retention.sealed_before, retention.limit, from),
-    )?;
     let mut swept = Swept::default();
-    for (_, n) in past {
-        swept.sealed += sealed::erase(context.connection, n)?;
-    }
-    let bodies = due(
-        context,
-        "SELECT id, n FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0
-         AND updated_at < ?1 ORDER BY n LIMIT ?2",
-        (retention.bodies_before, retention.limit, from),
-    )?;
-    for (id, n) in bodies {
+    for (id, n) in due(context, retention, from)? {
         let mut stored = load(context, id)?.ok_or(LedgerError::NotFound)?;
         stored.payment.folded.clear();
         stored.payment.tombstone = true;
@@ -249,16 +231,20 @@ fn sweep_on(context: &Context<'_>, from: i64) -> Result<(), LedgerError> {
         .map_err(disk)
 }
 
-/// Payments by id and number.
-fn due(
-    context: &Context<'_>,
-    sql: &str,
-    (before, limit, from): (i64, usize, i64),
-) -> Result<Vec<(Uuid, i64)>, LedgerError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = context.connection.prepare_cached(sql).map_err(disk)?;
+/// Payments to erase, by id and number. Where the young ones begin is known first, so that they are never looked at.
+fn due(context: &Context<'_>, retention: &Retention, from: i64) -> Result<Vec<(Uuid, i64)>, LedgerError> {
+    let limit = i64::try_from(retention.limit).unwrap_or(i64::MAX);
+    let mut statement = context
+        .connection
+        .prepare_cached(
+            "SELECT id, n FROM payments WHERE n > ?3 AND terminal = 1 AND tombstone = 0 AND obligations = 0
+             AND updated_at < ?1
+             AND n <= (SELECT n FROM payments WHERE created_at < ?1 ORDER BY created_at DESC LIMIT 1)
+             ORDER BY n LIMIT ?2",
+        )
+        .map_err(disk)?;
     let rows = statement
-        .query_map(params![before, limit, from], |row| {
+        .query_map(params![retention.before, limit, from], |row| {
             Ok((Uuid::from_bytes(row.get(0)?), row.get(1)?))
         })
         .map_err(disk)?;

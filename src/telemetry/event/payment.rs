@@ -370,12 +370,12 @@ impl LedgerCommitted<'_> {
     }
 }
 
-/// What nobody came back for was removed from the ledger.
+/// What nobody came back for, and what is past its retention, was removed from the ledger.
 #[derive(Debug)]
 pub struct LedgerSwept<'a> {
     /// The registry.
     pub metrics: &'a Metrics,
-    /// How many objects.
+    /// How many objects and payments.
     pub removed: usize,
 }
 

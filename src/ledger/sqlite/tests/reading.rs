@@ -215,26 +215,15 @@ async fn a_sweep_erases_bodies_and_keeps_keys_and_chains() {
     };
     ledger.append(owes).await.expect("appends");
     let (open, _) = opened(&ledger, opening("open")).await;
-    let nothing = Retention {
-        sealed_before: 0,
-        bodies_before: 0,
-        limit: 100,
-    };
+    let nothing = Retention { before: 0, limit: 100 };
     assert_eq!(ledger.sweep(nothing).await, Ok(Swept::default()));
     let later = ledger.now() + 1;
-    let sealed = Retention {
-        sealed_before: later,
-        bodies_before: 0,
-        limit: 100,
-    };
-    assert_eq!(ledger.sweep(sealed).await, Ok(Swept { sealed: 1, payments: 0 }));
-    assert_eq!(ledger.unseal(done, "buyer".to_owned()).await, Ok(None));
     let all = Retention {
-        sealed_before: later,
-        bodies_before: later,
+        before: later,
         limit: 100,
     };
-    assert_eq!(ledger.sweep(all).await, Ok(Swept { sealed: 0, payments: 1 }));
+    assert_eq!(ledger.sweep(all).await, Ok(Swept { sealed: 1, payments: 1 }));
+    assert_eq!(ledger.unseal(done, "buyer".to_owned()).await, Ok(None));
     assert_eq!(ledger.sweep(all).await, Ok(Swept::default()));
     let payment = ledger.get(done).await.expect("reads").expect("a tombstone");
     assert!(payment.tombstone && payment.folded.is_empty() && payment.state == "succeeded");

@@ -54,8 +54,7 @@ async fn what_waited_in_vain_is_removed_and_what_a_payment_names_is_not() {
     };
     ledger.append(done).await.expect("appends");
     let everything = Retention {
-        sealed_before: i64::MAX,
-        bodies_before: i64::MAX,
+        before: i64::MAX,
         limit: 100,
     };
     assert_eq!(ledger.sweep(everything).await, Ok(Swept { sealed: 1, payments: 1 }));
