@@ -56,6 +56,8 @@ pub(super) enum Lost {
     Gone,
     /// Another round was asked for, but another payment has the order by now. Nothing was recorded.
     OrderTaken,
+    /// The gateway answered with an id that another payment has. Nothing was recorded.
+    IdTaken,
 }
 
 /// Who waits for the payment itself.
@@ -319,7 +321,7 @@ impl Actor {
         }
         let at = self.desk.engine.now();
         let (next, actions) = step(self.state.clone(), Event { at, what });
-        match self.carry_out(next, actions).await {
+        match self.carry_out(next, actions, false).await {
             Ok(()) => (Delivered::Taken(Box::new(self.state.clone())), Ok(())),
             Err(Lost::Moved) => (Delivered::Moved, self.reload().await),
             Err(lost) => (Delivered::Unavailable, Err(lost)),
@@ -408,11 +410,22 @@ impl Actor {
             what,
             What::Observed { .. } | What::Skipped { .. } | What::FollowUp { .. } | What::Retry | What::Recovered { .. }
         );
+        let mut what = what;
+        // An object of the application's own may have been named by another payment of it before (an intent confirmed
+        // twice): its id leads to that one.
+        let mut own_ids = self.dossier.confirms.is_none() && self.finds(&what);
         for _ in 0..TRIES {
             let at = self.desk.engine.now();
             let event = Event { at, what: what.clone() };
             let (next, actions) = step(self.state.clone(), event);
-            match self.carry_out(next, actions).await {
+            match self.carry_out(next, actions, own_ids).await {
+                Err(Lost::IdTaken) => {
+                    // What the gateway says, it says of another payment: nothing of it is believed of this one.
+                    own_ids = false;
+                    if let What::Observed { finding, .. } = &mut what {
+                        **finding = core::Finding::bare(Outcome::Conflict, "id_of_another_payment");
+                    }
+                }
                 Err(Lost::Moved) => {
                     self.reload().await?;
                     if !again {
@@ -426,10 +439,18 @@ impl Actor {
         Err(Lost::Gone)
     }
 
-    async fn carry_out(&mut self, next: State, actions: Vec<Action>) -> Result<(), Lost> {
+    /// Whether this tells what became of an attempt to pay, by itself or by a question.
+    fn finds(&self, what: &What) -> bool {
+        let What::Observed { n, .. } = what else { return false };
+        self.state
+            .attempt(*n)
+            .is_some_and(|attempt| matches!(attempt.leg, Leg::Charge | Leg::Auth | Leg::Fence | Leg::Lookup))
+    }
+
+    async fn carry_out(&mut self, next: State, actions: Vec<Action>, own_ids: bool) -> Result<(), Lost> {
         let mut actions = actions.into_iter().peekable();
         if let Some(Action::Persist(records)) = actions.next_if(|action| matches!(action, Action::Persist(_))) {
-            self.persist(&next, &records).await?;
+            self.persist(&next, &records, own_ids).await?;
             self.state = next;
             self.noticed(&records);
         } else {
@@ -441,8 +462,9 @@ impl Actor {
         Ok(())
     }
 
-    /// Makes records durable. Returns when they are, or when somebody else was there first.
-    async fn persist(&mut self, next: &State, records: &[Record]) -> Result<(), Lost> {
+    /// Makes records durable. Returns when they are, or when somebody else was there first. With `own_ids` no other payment
+    /// may have an id that they name; otherwise such an id goes on leading to the other one.
+    async fn persist(&mut self, next: &State, records: &[Record], own_ids: bool) -> Result<(), Lost> {
         let engine = Arc::clone(&self.desk.engine);
         let op_id = Uuid::now_v7();
         let (mut names, mut holds) = (true, true);
@@ -475,8 +497,7 @@ impl Actor {
                     return Ok(());
                 }
                 Err(LedgerError::Conflict { .. }) => return Err(Lost::Moved),
-                // An object of the application's own that another payment of it named before (an intent confirmed twice):
-                // it leads to that one.
+                Err(LedgerError::Taken(Constraint::Id)) if own_ids => return Err(Lost::IdTaken),
                 Err(LedgerError::Taken(Constraint::Id)) if named => names = false,
                 // It had failed and freed its order, which another payment has now. What became known since is recorded
                 // all the same; only another round has to ask for the order again.

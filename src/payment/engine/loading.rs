@@ -33,7 +33,7 @@ pub(super) async fn load(desk: Rc<Desk>, payment: Uuid, mut inbox: mpsc::Receive
         }
         Ok(None) => Delivered::Unknown,
         Err(Lost::Moved) => Delivered::Elsewhere,
-        Err(Lost::Gone | Lost::OrderTaken) => Delivered::Unavailable,
+        Err(Lost::Gone | Lost::OrderTaken | Lost::IdTaken) => Delivered::Unavailable,
     };
     inbox.close();
     engine.actors.remove(&payment);

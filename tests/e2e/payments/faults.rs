@@ -342,3 +342,44 @@ async fn after_a_crash_the_truth_is_found_without_anybody_asking() {
     assert_eq!(again.status(), 200, "{}", again.text());
     assert_eq!(shop.audit().await.live("order").len(), 1);
 }
+
+/// A gateway that answers with the id of another payment says nothing of this one: it is neither told as paid, nor is the
+/// other one captured in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_another_payment_has_is_believed_of_no_payment() {
+    for (gateways, failover) in [
+        ("stripe, adyen, paypal", ""),
+        ("stripe, adyen", "mode: gated, hedge_after: 3s"),
+    ] {
+        let shop = Shop::with(Setup {
+            stripe: gateways,
+            failover,
+            ..Setup::default()
+        })
+        .await;
+        let first = shop.pay("key-1", "order-1").await;
+        assert_eq!(first.status(), 200, "{}", first.text());
+        let stripe = shop.gateway("stripe");
+        let fault = Fault::Patch {
+            pointer: "/id".to_owned(),
+            value: parsed(&first)["id"].clone(),
+        };
+        stripe.fault(Rule::once(
+            Match {
+                contains: Some("order-2".to_owned()),
+                ..Match::path("POST", "/v1/payment_intents")
+            },
+            fault,
+        ));
+        let answer = shop.pay("key-2", "order-2").await;
+        let then = judge(&shop, failover, "order-2", &answer).await;
+        let text = answer.text();
+        assert_eq!(then, Then::Doubt, "{failover}: {text}");
+        let told = shop.timeline(answer.header("sentinel-payment").unwrap_or_default());
+        assert!(told.contains("id_of_another_payment"), "{failover}: {told}");
+        assert_eq!(shop.audit().await.live("order-1").len(), 1, "{failover}");
+        // The other one is what it was.
+        let again = shop.pay("key-1", "order-1").await;
+        assert_eq!((again.status(), again.text()), (200, first.text()), "{failover}");
+    }
+}
