@@ -235,7 +235,8 @@ fn start(file: &Path, inside: Option<Ready>) -> Result<(), AppError> {
         exporter.map(tokio::spawn);
         if let (Some(engine), Some(kept)) = (control.engine(), &config.ledger) {
             tokio::spawn(recovery::run(Arc::clone(engine)));
-            tokio::spawn(housekeeping::run(Arc::clone(engine), kept.retention));
+            let pause = housekeeping::portion(engine, kept.retention).await;
+            tokio::spawn(housekeeping::run(Arc::clone(engine), kept.retention, pause));
         }
         let heard = |kind| inside.is_none().then(|| signal(kind)).transpose();
         let mut hangup = heard(SignalKind::hangup())?;

@@ -20,18 +20,23 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Looked at in one transaction: some milliseconds of the writer's time.
 const PORTION: usize = 200;
 
-/// Removes what is over, at start and from then on, until the process ends.
-pub async fn run(engine: Arc<Engine>, retention: Duration) {
+/// Removes what is over, from then on until the process ends; `pause` is what [`portion`] said at the start.
+pub async fn run(engine: Arc<Engine>, retention: Duration, mut pause: Duration) {
     loop {
-        let pause = match sweep(&engine, retention).await {
-            Ok(true) => PAUSE,
-            Ok(false) => EVERY,
-            Err(error) => {
-                tracing::debug!(%error, "the ledger could not be swept; trying again");
-                PAUSE
-            }
-        };
         tokio::time::sleep(pause).await;
+        pause = portion(&engine, retention).await;
+    }
+}
+
+/// Removes a portion of what is over. When to go on.
+pub async fn portion(engine: &Engine, retention: Duration) -> Duration {
+    match sweep(engine, retention).await {
+        Ok(true) => PAUSE,
+        Ok(false) => EVERY,
+        Err(error) => {
+            tracing::debug!(%error, "the ledger could not be swept; trying again");
+            PAUSE
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::house::{House, parsed, raw, text};
 use super::tenancy::{CREDENTIALS, house, store};
 use crate::support::gateway::Gateway;
-use crate::support::merchant::adyen_authorised;
+use crate::support::merchant::adyen_numbered;
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::Message;
 
@@ -22,10 +22,7 @@ const TARGETS: [&str; 5] = [
 
 /// Adyen, with an id of its own for each payment.
 async fn adyen() -> Gateway {
-    Gateway::answering(None, |number, request| {
-        adyen_authorised(request).replace("QFQTPCQ8HXSKGK82", &format!("QFQTPCQ8HXSKGK{:02}", 10 + number))
-    })
-    .await
+    Gateway::answering(None, adyen_numbered).await
 }
 
 /// A tenant with credentials at Stripe, which is down, and at Adyen.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::house::{House, parsed, raw, text};
 use crate::support::gateway::{Gateway, json as answer};
-use crate::support::merchant::{adyen_authorised, sale, stripe_intent};
+use crate::support::merchant::{adyen_authorised, adyen_numbered, sale, stripe_intent};
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::Message;
 
@@ -301,10 +301,7 @@ async fn a_key_that_is_wrong_revoked_or_in_the_wrong_place_is_refused_in_the_dia
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_payment_is_its_own_from_key_to_failover_to_follow_up() {
-    let adyen = Gateway::answering(None, |number, request| {
-        adyen_authorised(request).replace("QFQTPCQ8HXSKGK82", &format!("QFQTPCQ8HXSKGK{:02}", 10 + number))
-    })
-    .await;
+    let adyen = Gateway::answering(None, adyen_numbered).await;
     let house = house(free_port(), adyen.address, "");
     let (a, b) = (
         house.register("a@example.com").await,

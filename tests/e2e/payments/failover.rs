@@ -1,7 +1,9 @@
 //! A payment that fails at its first gateway is taken at the next one, and never twice.
 
 use crate::support::gateway::{Gateway, json};
-use crate::support::merchant::{Merchant, adyen_authorised, adyen_result, sale, stripe_decline, stripe_intent};
+use crate::support::merchant::{
+    Merchant, adyen_authorised, adyen_numbered, adyen_result, sale, stripe_decline, stripe_intent,
+};
 use crate::support::metrics::{sum, until};
 use crate::support::sentinel::free_port;
 
@@ -194,7 +196,7 @@ async fn an_unknown_outcome_is_fenced_before_anything_is_sent_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_key_failover_stays_inside_the_request_and_needs_proof() {
-    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let adyen = Gateway::answering(None, adyen_numbered).await;
     let merchant = Merchant::start(free_port(), adyen.address, "");
     let answer = merchant.pay("").await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
@@ -215,7 +217,7 @@ async fn without_a_key_failover_stays_inside_the_request_and_needs_proof() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_breaker_takes_payments_elsewhere_without_asking() {
-    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let adyen = Gateway::answering(None, adyen_numbered).await;
     let merchant = Merchant::start(free_port(), adyen.address, "");
     for number in 0..6 {
         let answer = merchant.pay(&format!("key-{number}")).await;

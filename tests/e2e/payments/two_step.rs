@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::gateway::Gateway;
-use crate::support::merchant::{ADYEN_TOKEN, Merchant, adyen_authorised};
+use crate::support::merchant::{ADYEN_TOKEN, Merchant, adyen_numbered};
 use crate::support::sentinel::free_port;
 use crate::support::wire::{Message, get, once, post};
 
@@ -35,7 +35,7 @@ async fn create(merchant: &Merchant, key: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intent_created_while_stripe_is_away_is_confirmed_elsewhere_and_once() {
-    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let adyen = Gateway::answering(None, adyen_numbered).await;
     let merchant = Merchant::start(free_port(), adyen.address, "");
     away(&merchant).await;
     let id = create(&merchant, "create-1").await;
@@ -73,7 +73,7 @@ async fn an_intent_created_while_stripe_is_away_is_confirmed_elsewhere_and_once(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_cancelled_is_not_confirmed_and_what_was_not_outlives_a_crash() {
-    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let adyen = Gateway::answering(None, adyen_numbered).await;
     let stripe = free_port();
     let merchant = Merchant::start(stripe, adyen.address, "");
     away(&merchant).await;
