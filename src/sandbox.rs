@@ -207,3 +207,10 @@ pub trait Simulator: Send {
     /// Changes a setting by name (`webhook_secret`, `search_lag`, ...). `Err` names what would have been possible.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String>;
 }
+
+/// Where a simulator's count of ids begins. No id of an earlier run comes again: a ledger that was kept knows it, and would
+/// take it for another payment's.
+fn first_id() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(0))
+}

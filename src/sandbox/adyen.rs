@@ -91,7 +91,7 @@ impl Default for Adyen {
             payments: HashMap::new(),
             order: Vec::new(),
             modifications: HashMap::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

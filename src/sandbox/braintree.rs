@@ -127,7 +127,7 @@ impl Default for Braintree {
             nonces: HashMap::new(),
             transactions: HashMap::new(),
             order: Vec::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

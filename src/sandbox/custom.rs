@@ -62,7 +62,7 @@ impl Custom {
             payments: HashMap::new(),
             order: Vec::new(),
             keys: HashMap::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 

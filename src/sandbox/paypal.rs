@@ -113,7 +113,7 @@ impl Default for Paypal {
             busy: Vec::new(),
             orders: HashMap::new(),
             webhook_id: None,
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

@@ -108,7 +108,7 @@ impl Default for Razorpay {
             payments: HashMap::new(),
             refunds: HashMap::new(),
             made: Vec::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

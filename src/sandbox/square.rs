@@ -87,7 +87,7 @@ impl Default for Square {
             payments: HashMap::new(),
             order: Vec::new(),
             refunds: HashMap::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

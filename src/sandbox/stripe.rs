@@ -148,7 +148,7 @@ impl Default for Stripe {
             customers: IndexMap::new(),
             tokens: IndexMap::new(),
             events: VecDeque::new(),
-            counter: 0,
+            counter: super::first_id(),
         }
     }
 }

@@ -422,10 +422,11 @@ fn found(request: Option<&Request>, reference: Option<&str>, body: &Object) -> O
             named && !found.contains_key(FENCE_KEY)
         })
         .collect();
+    // Sentinel's own reference is in one payment only; an order's may be in another one on the next page.
+    let own = |item: &Object| metadata(item).get(REFERENCE_KEY).map(String::as_str) == Some(reference);
+    let whole = body.get("has_more").and_then(Value::as_bool) == Some(false);
     match matches.as_slice() {
-        [only] if body.get("has_more").and_then(Value::as_bool) == Some(false) => {
-            intent(Leg::Lookup, request, Some(reference), only)
-        }
+        [only] if whole || own(only) => intent(Leg::Lookup, request, Some(reference), only),
         // Not found is no proof of absence: the request may still be on its way.
         [] => unknown("not_found"),
         _ => unknown("several_found"),

@@ -296,7 +296,7 @@ impl Adyen {
     fn authorise(&mut self, now: i64, mut payment: Payment, mut answer: Value, turn: &mut Turn) -> Response<Bytes> {
         answer["additionalData"]["authCode"] = "044925".into();
         answer["additionalData"]["refusalReasonRaw"] = "AUTHORISED".into();
-        answer["additionalData"]["networkTxReference"] = format!("{:015}", self.counter).into();
+        answer["additionalData"]["networkTxReference"] = format!("{:015}", self.counter % 1_000_000_000_000_000).into();
         // Nothing moves for a verification of an account.
         if payment.value > 0 {
             payment.held = payment.value;
