@@ -338,7 +338,7 @@ impl Actor {
                     // A fence that finds what an earlier one had found is no news.
                     let fence = |other: &Attempt| other.leg == Leg::Fence && other.of == of && other.over();
                     let found = self.state.attempts.iter().filter(|other| fence(other)).count();
-                    if !attempt.is_some_and(|attempt| attempt.leg == Leg::Fence) || found < 2 {
+                    if attempt.is_none_or(|attempt| attempt.leg != Leg::Fence) || found < 2 {
                         self.patience(of.unwrap_or(*n));
                     }
                 }
