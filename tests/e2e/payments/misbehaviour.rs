@@ -366,7 +366,7 @@ async fn whatever_the_first_gateway_does_there_is_one_effect_and_the_truth_is_to
 
 /// All of it; see `tests/double-charge/run`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes ten minutes: tests/double-charge/run"]
+#[ignore = "takes three quarters of an hour: tests/double-charge/run"]
 async fn everything() {
     let set = |name| std::env::var(name).unwrap_or_default();
     let (only, cases) = (set("ONLY"), set("CASES"));
