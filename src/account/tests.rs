@@ -46,7 +46,7 @@ fn asked(email: &str) -> Registration {
     Registration {
         email: email.to_owned(),
         password: PASSWORD.to_owned(),
-        company_name: "Acme".to_owned(),
+        company_name: "Acme Payments of Nowhere".to_owned(),
     }
 }
 
@@ -354,7 +354,7 @@ async fn no_secret_is_in_the_file() {
             .expect("a secret")
             .1
             .to_owned(),
-        "Acme".to_owned(),
+        "Acme Payments of Nowhere".to_owned(),
     ];
     let House { directory, accounts } = house;
     drop(accounts);

@@ -19,6 +19,7 @@ use sentinel::upstream::Sent;
 
 use self::client::{COMMIT, exchange, worker};
 use self::gateway::{BODY, Case, Fault, Http, Place, Truth, answer};
+use crate::support::patience::PATIENCE;
 use crate::support::tls::Authority;
 
 /// Longer than anything on one machine takes, shorter than anybody's patience with a thousand of them.
@@ -53,7 +54,7 @@ async fn run(case: Case, authority: &Authority) -> (Claim, Truth, Option<&'stati
     let gateway = client::gateway(address, &authority.ca, protocol);
     let client = client::Client::new();
     if case.reused {
-        let first = exchange(&client, &gateway, FORM, DEADLINE * 10, case.gate).await;
+        let first = exchange(&client, &gateway, FORM, PATIENCE, case.gate).await;
         first.expect("the request that prepares the connection is answered");
     }
     let result = exchange(&client, &gateway, FORM, DEADLINE, case.gate).await;

@@ -3,11 +3,11 @@
 mod http2;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::gateway::{Gateway, Script, json};
+use crate::support::patience::PATIENCE;
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::tls::Authority;
 use crate::support::wire::{Client, get, once, post};
@@ -362,5 +362,5 @@ async fn a_stalled_gateway_ends_at_the_routes_deadline_and_says_that_it_may_have
         answer.header("proxy-status").unwrap().contains("http_response_timeout"),
         "{answer:?}"
     );
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < PATIENCE);
 }

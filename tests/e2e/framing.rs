@@ -16,12 +16,13 @@ mod tls;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use cases::{Case, Verdict};
 use subject::Recorder;
+
+use crate::support::patience::PATIENCE;
 
 /// What the cases run against: a listener, or later the whole binary with a recording gateway behind it.
 pub trait Subject {
@@ -58,7 +59,7 @@ enum Split {
 fn talk(address: SocketAddr, bytes: &[u8], split: Split) -> (SocketAddr, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut random = Random(if let Split::Random(seed) = split { seed } else { 0 });
     let mut rest = bytes;
     while !rest.is_empty() {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::gateway::{Gateway, json};
+use crate::support::patience::PATIENCE;
 use crate::support::sentinel::{Sentinel, free_port};
-use crate::support::wire::{Client, Message, get, once, post};
+use crate::support::wire::{Client, Message, attempt, get, once, post};
 
 async fn ask(admin: SocketAddr, method: &str, path: &str) -> Message {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
@@ -21,6 +22,26 @@ async fn ask(admin: SocketAddr, method: &str, path: &str) -> Message {
 async fn reload(admin: SocketAddr) -> serde_json::Value {
     let answer = ask(admin, "POST", "/reload").await;
     serde_json::from_str(&answer.text()).unwrap()
+}
+
+/// Reloads what was changed. The watcher may have been first; then it is its reload that counts.
+async fn applied(admin: SocketAddr) -> serde_json::Value {
+    let mut told = reload(admin).await;
+    if told["result"] == "unchanged" {
+        let all = ask(admin, "GET", "/reloads").await;
+        let all: Vec<serde_json::Value> = serde_json::from_str(&all.text()).unwrap();
+        let before = all.into_iter().rev().find(|one| one["result"] != "unchanged");
+        told = before.expect("a reload that did something");
+    }
+    assert_eq!(told["result"], "applied", "{told}");
+    told
+}
+
+/// Writes a file beside it and puts it in its place: nobody sees half of it.
+fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(beside, file).unwrap();
 }
 
 /// A configuration whose route answers by the given gateway.
@@ -39,7 +60,7 @@ routes:
 }
 
 async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience = Instant::now() + PATIENCE;
     while !is().await {
         assert!(Instant::now() < patience, "{what}");
         tokio::task::yield_now().await;
@@ -85,8 +106,7 @@ async fn a_change_is_noticed_however_it_is_written() {
     until("a signal", async || is(0).await).await;
 
     std::fs::write(sentinel.config(), text(1)).unwrap();
-    let told = reload(admin).await;
-    assert_eq!(told["result"], "applied", "{told}");
+    let told = applied(admin).await;
     let change = told["changes"][0].as_str().unwrap();
     assert!(change.starts_with("gateways.stripe.endpoint.port: "), "{told}");
     assert!(is(1).await);
@@ -116,18 +136,18 @@ async fn a_secret_is_rotated_through_its_file_and_a_broken_file_is_told_once() {
         once(admin, request).await.status() == 200
     };
     assert!(bears("first").await && !bears("second").await);
-    std::fs::write(&token, "second\n").unwrap();
+    replace(&token, "second\n");
     until("a rotated secret", async || bears("second").await).await;
     assert!(!bears("first").await);
 
     std::fs::remove_file(&token).unwrap();
-    std::fs::write(sentinel.config(), text.replace("checkout", "renamed")).unwrap();
+    replace(&sentinel.config(), &text.replace("checkout", "renamed"));
     let rejected = || sentinel.log().matches("was rejected").count();
     assert!(bears("second").await, "a missing secret changes nothing");
     sentinel.signal("HUP");
     until("the rejection", async || rejected() == 1).await;
     // The secret comes back: nobody has to ask again.
-    std::fs::write(&token, "third\n").unwrap();
+    replace(&token, "third\n");
     until("the secret's return", async || bears("third").await).await;
     assert_eq!(rejected(), 1, "{}", sentinel.log());
     for secret in ["first", "second", "third"] {
@@ -141,9 +161,9 @@ async fn listeners_come_and_go_and_the_operators_move_without_a_restart() {
     let gateway = Gateway::answering(None, |_, _| json(200, "{}")).await;
     let sentinel = Sentinel::start(&config(admin, &first.to_string(), gateway.address, ""));
     sentinel.ignore_notices();
-    let answers = async |at: SocketAddr| match tokio::net::TcpStream::connect(at).await {
-        Ok(_) => once(at, get("/v1/charges", "")).await.status() == 200,
-        Err(_) => false,
+    let answers = async |at: SocketAddr| {
+        let answer = attempt(at, get("/v1/charges", "")).await;
+        answer.is_some_and(|answer| answer.status() == 200)
     };
     // A connection that is idle while its listener stays.
     let mut kept = Client::connect(first).await;
@@ -151,21 +171,21 @@ async fn listeners_come_and_go_and_the_operators_move_without_a_restart() {
 
     let both = config(admin, &format!("['{first}', '{second}']"), gateway.address, "");
     std::fs::write(sentinel.config(), &both).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     assert!(answers(first).await && answers(second).await);
     assert_eq!(kept.exchange(get("/v1/charges", "")).await.status(), 200);
 
     // Limits of a listener change under it; whoever connects is answered before and after.
     let limited = format!("{both}admission: {{ head: 8KiB, connections: 100 }}\n");
     std::fs::write(sentinel.config(), &limited).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     assert!(answers(first).await && answers(second).await);
     let large = format!("X-Large: {}\r\n", "x".repeat(9 << 10));
     assert_eq!(once(first, get("/v1/charges", &large)).await.status(), 431);
 
     let only = config(moved, &second.to_string(), gateway.address, "");
     std::fs::write(sentinel.config(), &only).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     assert!(answers(second).await);
     until("the closed listener", async || !answers(first).await).await;
     until("the operators' old address", async || {
@@ -209,16 +229,15 @@ async fn a_listener_turns_to_tls_and_back_on_the_same_address() {
     let sentinel = Sentinel::start_in(dir, &plain, &[]);
     sentinel.ignore_notices();
     let speaks_plain = async || {
-        let mut client = Client::connect(listen).await;
-        client.send(get("/v1/charges", "")).await;
-        client.answer().await.is_some_and(|answer| answer.status() == 200)
+        let answer = attempt(listen, get("/v1/charges", "")).await;
+        answer.is_some_and(|answer| answer.status() == 200)
     };
     assert!(speaks_plain().await);
     std::fs::write(sentinel.config(), &tls).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     until("TLS", async || !speaks_plain().await).await;
     std::fs::write(sentinel.config(), &plain).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     until("plain HTTP", async || speaks_plain().await).await;
 }
 
@@ -261,7 +280,9 @@ async fn not_one_request_is_lost_while_reloading_every_ten_milliseconds() {
         .collect();
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     let (until, mut reloads) = (Instant::now() + Duration::from_secs(4), 0);
-    while Instant::now() < until {
+    // A busy machine takes longer over as many.
+    while Instant::now() < until || reloads <= 50 || answered.load(Ordering::Relaxed) <= 500 {
+        assert!(Instant::now() < until + PATIENCE, "{reloads} reloads only");
         pause.tick().await;
         reloads += 1;
         std::fs::write(sentinel.path("new"), text(reloads)).unwrap();
@@ -276,10 +297,6 @@ async fn not_one_request_is_lost_while_reloading_every_ten_milliseconds() {
     }
     let answered = answered.load(Ordering::Relaxed);
     println!("{answered} requests during {reloads} reloads");
-    assert!(
-        reloads > 50 && answered > 500,
-        "{answered} requests during {reloads} reloads"
-    );
     assert_eq!(
         gateway.seen().len() as u64,
         answered,
@@ -314,7 +331,7 @@ routes: [{{ name: checkout, listen: '{listen}', dialect: stripe, gateways: [numb
     let sentinel = Sentinel::start(&text(0));
     let (mut old, _) = gateways[0].accept().await.unwrap();
     std::fs::write(sentinel.config(), text(1)).unwrap();
-    assert_eq!(reload(admin).await["result"], "applied");
+    applied(admin).await;
     // What is new is warm before anybody asks, and what is gone keeps nothing.
     let (_new, _) = gateways[1].accept().await.unwrap();
     assert_eq!(old.read(&mut [0]).await.unwrap(), 0);

@@ -5,10 +5,10 @@ mod control;
 mod faults;
 mod tls;
 
-use std::time::Duration;
-
 use sentinel::sandbox::Kind;
 use sentinel::sandbox::server::{self, Gateway, Sandbox};
+
+use crate::support::patience::PATIENCE;
 
 /// A payment at Adyen, as its SDKs write it.
 fn pay(reference: &str, key: Option<&str>) -> String {
@@ -35,7 +35,5 @@ fn executed(sandbox: &Sandbox) -> usize {
 
 /// Fails a test that would hang.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("it happens soon")
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens soon")
 }

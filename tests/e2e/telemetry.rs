@@ -70,7 +70,8 @@ async fn every_request_is_counted_once_whatever_became_of_it() {
         8.0
     );
     assert_eq!(samples[r#"sentinel_overhead_seconds_count{route="checkout"}"#], 9.0);
-    assert!(samples[r#"sentinel_overhead_seconds_sum{route="checkout"}"#] < 1.0);
+    // Seconds, however busy the machine is: milliseconds would be hundreds of them.
+    assert!(samples[r#"sentinel_overhead_seconds_sum{route="checkout"}"#] < 9.0);
     assert!(samples["process_resident_memory_bytes"] > 1e6);
     assert_eq!(
         samples[r#"sentinel_breaker_state{gateway="stripe",route="checkout"}"#],

@@ -24,6 +24,7 @@ use sentinel::telemetry::Metrics;
 use sentinel::upstream::{Client, Deadlines, Failure, Resolve};
 use tokio::sync::Semaphore;
 
+use crate::support::patience::PATIENCE;
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::tls::Authority;
 use crate::support::wire::{once, post};
@@ -115,8 +116,8 @@ fn configure(address: SocketAddr, authority: &Authority, more: &str) -> Arc<Gate
 
 async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<String, Failure> {
     let deadlines = Deadlines {
-        response_header: Duration::from_secs(10),
-        body_idle: Duration::from_secs(10),
+        response_header: PATIENCE,
+        body_idle: PATIENCE,
         total: Deadline::NEVER,
     };
     let request = http::Request::post("/v1/charges?a=%41")
@@ -144,7 +145,7 @@ async fn local(test: impl Future<Output = ()>) {
 
 /// Waits for a condition that others bring about.
 async fn until(mut condition: impl FnMut() -> bool) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(10);
+    let limit = tokio::time::Instant::now() + PATIENCE;
     while !condition() {
         assert!(tokio::time::Instant::now() < limit, "it never came");
         tokio::task::yield_now().await;
@@ -320,7 +321,7 @@ async fn no_more_connections_are_opened_than_allowed() {
         let authority = Authority::new(dir.path());
         let server = Server::start(authority.server(&[b"http/1.1"]), true).await;
         let client = Rc::new(Worker::new());
-        let limits = "pool: { max_connections: 2, connect_timeout: 200ms }";
+        let limits = "pool: { max_connections: 2, connect_timeout: 3s }";
         let gateway = configure(server.address, &authority, limits);
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..3 {

@@ -191,6 +191,11 @@ impl Gateway {
         let _ = self.core.refusing.subscribe().wait_for(|refusing| *refusing).await;
     }
 
+    /// Waits until a script that refuses connections no more does not: until then the system still refuses them.
+    pub async fn accepting(&self) {
+        let _ = self.core.refusing.subscribe().wait_for(|refusing| !*refusing).await;
+    }
+
     /// The rules that are not used up.
     pub fn faults(&self) -> Vec<Rule> {
         self.core.script().rules().to_vec()

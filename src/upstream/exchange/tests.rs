@@ -21,7 +21,7 @@ fn gateway(address: SocketAddr) -> Arc<GatewayConfig> {
 
 fn limits() -> Limits {
     Limits {
-        total: Deadline::after(Instant::now(), Duration::from_secs(10)),
+        total: Deadline::after(Instant::now(), Duration::from_secs(60)),
         response_header: Duration::ZERO,
         answer: 1024,
         connections: Connections::Any,
@@ -142,6 +142,7 @@ async fn an_answer_before_the_commit_byte_completes_nothing() {
     local(async {
         let (listener, gateway) = listener().await;
         let client = Client::<Empty<Bytes>>::new();
+        let (answered, told) = tokio::sync::oneshot::channel();
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_until(&mut stream, b"amount=10").await;
@@ -149,6 +150,7 @@ async fn an_answer_before_the_commit_byte_completes_nothing() {
                 .write_all(b"HTTP/1.1 408 Late\r\ncontent-length: 0\r\n\r\n")
                 .await
                 .unwrap();
+            answered.send(()).unwrap();
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
             rest
@@ -157,7 +159,8 @@ async fn an_answer_before_the_commit_byte_completes_nothing() {
         let limits = limits();
         let gate = async || {
             asked.set(true);
-            // Long enough for the answer to arrive while the gate is open.
+            // The answer is there; the runtime looks at its sockets once more before the gate opens.
+            told.await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
             true
         };

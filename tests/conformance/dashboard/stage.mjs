@@ -5,23 +5,23 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+// Below the range that the system takes ports from by itself: one of those need not be free any more when it is used.
 const free = () =>
   new Promise((resolve) => {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
+    server.on("error", () => resolve(free()));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)));
   });
 
 async function until(what, look) {
-  const end = Date.now() + 30_000;
+  const end = Date.now() + 60_000;
   for (;;) {
     try {
       const found = await look();
       if (found) return found;
     } catch {}
-    if (Date.now() > end) throw new Error(`not within 30 s: ${what}`);
+    if (Date.now() > end) throw new Error(`not within 60 s: ${what}`);
     await new Promise((next) => setTimeout(next, 100));
   }
 }

@@ -13,17 +13,14 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from ports import free_port
+
 sentinel, tools = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
 here = pathlib.Path(__file__).parent
 python = str(tools / "venv/bin/python")
 failures = []
 running = []
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(*argv, **kwargs):
@@ -33,7 +30,7 @@ def start(*argv, **kwargs):
 
 
 def wait_for(port):
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while time.monotonic() < patience:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -145,7 +142,7 @@ finally:
     for process in running:
         process.send_signal(signal.SIGTERM)
     for process in running:
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 if failures:
     sys.exit(f"not transparent: {', '.join(failures)}")

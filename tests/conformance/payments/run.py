@@ -15,6 +15,9 @@ import tempfile
 import time
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from ports import free_port
+
 sentinel, tools = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
 here = pathlib.Path(__file__).parent
 python, modules = tools / "venv/bin/python", tools / "node/node_modules"
@@ -25,13 +28,13 @@ served = json.loads(sandbox.stdout.readline())
 
 
 def ask(path):
-    with urllib.request.urlopen(served["control"] + path, timeout=20) as answer:
+    with urllib.request.urlopen(served["control"] + path, timeout=60) as answer:
         return json.load(answer)
 
 
 def difference(line):
     """What the SDK was told against the books, once what happens later has happened."""
-    patience = time.monotonic() + 5
+    patience = time.monotonic() + 60
     while True:
         mine = [position for position in ask("/audit")["positions"] if position["order"] == line["reference"]]
         booked = {what: sum(position[what] for position in mine) for what in ("held", "captured", "refunded")}
@@ -41,12 +44,6 @@ def difference(line):
         if time.monotonic() > patience:
             return f"{line['reference']}: told {wanted}, booked {booked}"
         time.sleep(0.02)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Sentinel:
@@ -69,7 +66,7 @@ class Sentinel:
             f"  - {{ name: {first}, listen: 127.0.0.1:{listen}, dialect: {first}, gateways: [{first}, {second}], failover: {{ require_certificate: false }} }}\n")
         self.process = subprocess.Popen([sentinel, "run", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.url = f"http://127.0.0.1:{listen}"
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", listen), timeout=1).close()
@@ -92,12 +89,12 @@ def down(gateway, is_down):
     request = urllib.request.Request(
         f"{served['control']}/gateways/{gateway}/faults",
         data=b'{"fault": "refuse"}' if is_down else None, method="POST" if is_down else "DELETE")
-    urllib.request.urlopen(request, timeout=20).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def drive(name, gateway, *argv):
     before = ask(f"/gateways/{gateway}/requests")
-    done = subprocess.run([str(arg) for arg in argv], capture_output=True, text=True, timeout=180)
+    done = subprocess.run([str(arg) for arg in argv], capture_output=True, text=True, timeout=600)
     calls = len(ask(f"/gateways/{gateway}/requests")) - len(before)
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     wrong = [text for text in map(difference, told) if text]
@@ -139,7 +136,7 @@ try:
         print(audit["doubled"], audit["violations"])
 finally:
     sandbox.send_signal(signal.SIGTERM)
-    sandbox.wait(timeout=20)
+    sandbox.wait(timeout=60)
 
 if failures:
     sys.exit(f"not as the books say: {', '.join(failures)}")

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,9 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ports import free_port
 
 sentinel, tools = str(Path(sys.argv[1]).resolve()), Path(sys.argv[2]).resolve()
 GATEWAYS = ["stripe", "paypal", "braintree", "square", "razorpay", "adyen"]
@@ -183,14 +185,8 @@ TRUST = {("adyen", "node"): "node", ("adyen", "python"): "python (requests)", ("
 
 
 def free(count):
-    """Ports that were free a moment ago, no two alike."""
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    """Ports that nobody has, no two alike."""
+    return [free_port() for _ in range(count)]
 
 
 def execute(language, program, folder, env):
@@ -227,7 +223,7 @@ def main(work):
     process = subprocess.Popen([sentinel, "run", "--config", str(work / "sentinel.yaml")], stderr=open(work / "log", "w"))
     failures, passed, unrun = [], 0, []
     try:
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + 60
         while subprocess.run([sentinel, "health", "--admin", f"127.0.0.1:{admin}"], capture_output=True).returncode:
             assert time.monotonic() < patience, (work / "log").read_text()
             time.sleep(0.1)

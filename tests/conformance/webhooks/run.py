@@ -27,6 +27,9 @@ import square.utils.webhooks_helper as square_webhooks
 import stripe
 from Adyen.util import is_valid_hmac_notification
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from ports import free_port
+
 sentinel, tools = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
 modules = tools / "node/node_modules"
 failures = []
@@ -61,14 +64,8 @@ served = json.loads(sandbox.stdout.readline())
 def control(method, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(served["control"] + path, data=data, method=method)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 ports = {name: free_port() for name in received}
@@ -104,7 +101,7 @@ process = subprocess.Popen([sentinel, "run", "--config", config], stdout=subproc
 
 
 def listening():
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while True:
         try:
             return socket.create_connection(("127.0.0.1", ports["stripe"]), timeout=1).close()
@@ -122,7 +119,7 @@ def send(name, path, body, headers=(), kind="application/json"):
     for header, value in headers:
         request.add_header(header, value)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{name} {path}: {error.code} {error.read()[:500]}") from None
@@ -141,7 +138,7 @@ def believed(check):
 
 
 def heard(name, count):
-    return [received[name].get(timeout=20) for _ in range(count)]
+    return [received[name].get(timeout=60) for _ in range(count)]
 
 
 def lower(headers):
@@ -150,7 +147,7 @@ def lower(headers):
 
 def node(program, *args):
     done = subprocess.run(["node", "--input-type=commonjs", "-e", program, *map(str, args)], capture_output=True, text=True,
-                          timeout=60, env={**os.environ, "NODE_PATH": str(modules)})
+                          timeout=300, env={**os.environ, "NODE_PATH": str(modules)})
     return done.returncode == 0 and done.stdout.strip() == "true"
 
 
@@ -273,7 +270,7 @@ def braintree_case():
     by_hand = urllib.request.Request(f"{served['gateways']['adyen']['url']}/v71/payments/{taken}/refunds",
                                      data=json.dumps(whole).encode(), method="POST",
                                      headers={"X-API-Key": "sandbox", "Content-Type": "application/json"})
-    urllib.request.urlopen(by_hand, timeout=20).close()
+    urllib.request.urlopen(by_hand, timeout=60).close()
     refund = b"<transaction><amount>5.00</amount></transaction>"
     send("braintree", f"/merchants/sandbox/transactions/{transaction}/refund", refund, auth, "application/xml")
 
@@ -315,7 +312,7 @@ finally:
     process.terminate()
     process.wait(timeout=60)
     sandbox.send_signal(signal.SIGTERM)
-    sandbox.wait(timeout=20)
+    sandbox.wait(timeout=60)
     directory.cleanup()
 
 if failures:

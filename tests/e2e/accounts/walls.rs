@@ -86,7 +86,7 @@ async fn furnish(house: &House) -> Furnished {
         "Authorization: Bearer {}\r\nIdempotency-Key: canary-order\r\nSentinel-Instrument: adyen=shopper-1/8415698462516992\r\nContent-Type: application/x-www-form-urlencoded\r\n",
         text(&account, "apiKey")
     );
-    let form = sale("4321", "").replace("order-7", "canary-order");
+    let form = sale("54321", "").replace("order-7", "canary-order");
     let paid = raw(house.shared, "POST", "/stripe/v1/payment_intents", &fields, &form).await;
     assert_eq!(paid.status(), 200, "{}", paid.text());
     let payment = paid.header("sentinel-payment").expect("an id").to_owned();
@@ -101,7 +101,8 @@ async fn furnish(house: &House) -> Furnished {
         token,
         &payment,
         &key,
-        "43.21",
+        // No time of day has three digits before its point.
+        "543.21",
     ];
     let canaries = canaries.into_iter().map(str::to_owned);
     let canaries = canaries.chain(["canary".to_owned(), "Canary".to_owned()]).collect();

@@ -417,5 +417,6 @@ fn the_simulator_answers_within_the_spec_and_is_understood() {
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));
-    assert!(*paid.borrow() > 60, "{} paid", paid.borrow());
+    // Two of five are, so that fewer are once in 10^16 times.
+    assert!(*paid.borrow() > 40, "{} paid", paid.borrow());
 }

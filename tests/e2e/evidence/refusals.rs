@@ -10,6 +10,7 @@ use sentinel::upstream::{Evidence, Progress};
 
 use super::client::{self, exchange, worker};
 use super::gateway::frame;
+use crate::support::patience::PATIENCE;
 use crate::support::tls::Authority;
 
 /// Answers the first whole request with these frames, then reads on; what the client's evidence says.
@@ -23,8 +24,7 @@ fn evidence_of(frames: Vec<u8>, close: bool) -> Evidence {
     let evidence = worker(async {
         let gateway = client::gateway(address, &authority.ca, "protocol: h2");
         let client = client::Client::new();
-        let limit = Duration::from_secs(2);
-        let failed = exchange(&client, &gateway, "amount=1", limit, Duration::ZERO)
+        let failed = exchange(&client, &gateway, "amount=1", PATIENCE, Duration::ZERO)
             .await
             .unwrap_err();
         failed.error.evidence
@@ -36,9 +36,7 @@ fn evidence_of(frames: Vec<u8>, close: bool) -> Evidence {
 fn serve(listener: &TcpListener, tls: &Arc<ServerConfig>, frames: &[u8], close: bool) {
     use std::io::Read as _;
     let (socket, _) = listener.accept().expect("a connection");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(tls)).expect("a session"), socket);
     stream.write_all(&frame(4, 0, 0, &[])).expect("settings");
     let mut bytes = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use sentinel::listen::{self, ConnectionInfo, Connections, Event, RequestBody, Se
 use tokio::sync::watch;
 
 use super::Subject;
+use crate::support::patience::PATIENCE;
 
 type Seen = Arc<Mutex<HashMap<SocketAddr, Vec<String>>>>;
 
@@ -21,6 +23,7 @@ pub struct Recorder {
     address: SocketAddr,
     seen: Seen,
     go: watch::Sender<bool>,
+    waiting: Arc<AtomicUsize>,
     pub events: Arc<Mutex<Vec<Event>>>,
     pub handle: ShutdownHandle,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -47,6 +50,8 @@ impl Recorder {
         let (record, told) = (seen.clone(), events.clone());
         let go = watch::Sender::new(false);
         let going = go.clone();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let waits = Arc::clone(&waiting);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -56,7 +61,12 @@ impl Recorder {
             let mut settings = Settings::new(Connections::new(limit));
             settings.observe = Rc::new(move |event| told.lock().unwrap().push(event));
             change(&mut settings);
-            let handler = Rc::new(move |request, info| answer(request, info, record.clone(), going.clone()));
+            let handler = Rc::new(move |request: Request<RequestBody>, info| {
+                if request.uri().path() == "/wait" {
+                    waits.fetch_add(1, Ordering::SeqCst);
+                }
+                answer(request, info, record.clone(), going.clone())
+            });
             local
                 .block_on(&runtime, listen::serve(bound, Rc::new(settings), handler, shutdown))
                 .unwrap();
@@ -65,6 +75,7 @@ impl Recorder {
             address,
             seen,
             go,
+            waiting,
             events,
             handle,
             thread: Some(thread),
@@ -74,6 +85,22 @@ impl Recorder {
     /// Waits until the listener has ended by itself after a drain.
     pub fn join(mut self) {
         self.thread.take().unwrap().join().unwrap();
+    }
+
+    /// Waits until the listener has told of something: a moment before or after it is seen on the wire.
+    pub fn told(&self, event: Event) {
+        let patience = std::time::Instant::now() + PATIENCE;
+        while !self.events.lock().unwrap().contains(&event) {
+            assert!(std::time::Instant::now() < patience, "nobody tells of {event:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until a client has asked for `/wait`.
+    pub fn waits(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets `/wait` answer.

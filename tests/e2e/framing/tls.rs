@@ -15,6 +15,7 @@ use sentinel::listen::tls::ServerTls;
 
 use super::subject::Recorder;
 use super::{END, Subject};
+use crate::support::patience::PATIENCE;
 
 fn certify(dir: &Path) -> Arc<ServerTls> {
     let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
@@ -44,7 +45,7 @@ fn client(dir: &Path, alpn: &[u8]) -> Arc<rustls::ClientConfig> {
 /// One HTTP/1.1 exchange. Gives the answer and the certificate that was shown.
 fn http1(recorder: &Recorder, config: Arc<rustls::ClientConfig>, name: &str) -> (String, Vec<u8>) {
     let mut socket = TcpStream::connect(recorder.address()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut session = rustls::ClientConnection::new(config, ServerName::try_from(name.to_owned()).unwrap()).unwrap();
     let mut stream = rustls::Stream::new(&mut session, &mut socket);
     stream.write_all(END).unwrap();
@@ -105,13 +106,10 @@ fn a_handshake_that_never_ends_is_ended() {
         settings.handshake_timeout = Duration::from_millis(60);
     });
     let mut silent = TcpStream::connect(recorder.address()).unwrap();
-    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    silent.write_all(b"\x16\x03\x01").unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = silent.write_all(b"\x16\x03\x01");
     let mut rest = Vec::new();
     let _ = silent.read_to_end(&mut rest);
     assert!(rest.is_empty());
-    // The event is told when the connection's task ends, a moment before or after the socket closes.
-    while !recorder.events.lock().unwrap().contains(&Event::HandshakeFailed) {
-        std::thread::yield_now();
-    }
+    recorder.told(Event::HandshakeFailed);
 }

@@ -1,6 +1,5 @@
 //! What was opened here for a second step that never came: forgotten when its time is over, and never a payment's own.
 
-use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::{Value, json};
 
 use crate::support::metrics::{sum, until};
@@ -17,9 +16,7 @@ async fn away(setup: Setup, name: &str) -> Shop {
         ..setup
     })
     .await;
-    let gateway = shop.gateway(name);
-    gateway.fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-    gateway.refusing().await;
+    shop.down(name).await;
     shop
 }
 
@@ -31,7 +28,7 @@ async fn half_a_year(shop: Shop, name: &str) -> Shop {
     })
     .await;
     let shop = shop.later(WHILE).later(WHILE);
-    shop.gateway(name).clear_faults();
+    shop.up(name).await;
     shop
 }
 

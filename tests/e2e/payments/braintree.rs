@@ -1,7 +1,5 @@
 //! Braintree as the application's gateway and as the one that takes the payment, with everything that goes wrong.
 
-use std::time::Duration;
-
 use sentinel::sandbox::NativeError;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 
@@ -35,11 +33,6 @@ fn element(answer: &Message, name: &str) -> String {
     text.split('<').next().unwrap_or_default().to_owned()
 }
 
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn braintrees_application_is_served_by_each_of_the_others() {
     for (gateways, owner) in [
@@ -56,7 +49,7 @@ async fn braintrees_application_is_served_by_each_of_the_others() {
         assert_eq!(own.status(), 201, "{}", own.text());
         assert_eq!(own.header("sentinel-failover"), Some("false"));
         assert_eq!(element(&own, "status"), "submitted_for_settlement");
-        down(&shop, "braintree");
+        shop.down("braintree").await;
         let answer = sale(&shop, "order-1", "key-1").await;
         assert_eq!(answer.status(), 201, "{owner}: {}", answer.text());
         assert_eq!(element(&answer, "status"), "submitted_for_settlement", "{owner}");
@@ -99,7 +92,7 @@ async fn a_void_of_what_another_gateway_took_gives_it_back() {
             ..Setup::default()
         })
         .await;
-        down(&shop, "braintree");
+        shop.down("braintree").await;
         let paid = shop
             .braintree_send("POST", "transactions", &payment("order-1", "key-1", submit))
             .await;
@@ -123,7 +116,7 @@ async fn nonces_and_unknown_accounts_stay_where_they_are() {
     assert_eq!(answer.status(), 201, "{}", answer.text());
     let why = answer.header("sentinel-failover").unwrap_or_default();
     assert_eq!(why, "unavailable; reason=account_incomplete");
-    down(&shop, "braintree");
+    shop.down("braintree").await;
     let answer = shop.braintree_send("POST", "transactions", &unknown).await;
     assert!(answer.status() >= 500, "{}", answer.text());
     let audit = shop.audit().await;
@@ -137,7 +130,7 @@ async fn stripes_application_is_served_by_braintree() {
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let paid = shop.pay("sale", "order-1").await;
     assert_eq!(paid.status(), 200, "{}", paid.text());
     assert_eq!(parsed(&paid)["status"], "succeeded");
@@ -394,7 +387,7 @@ async fn whatever_goes_wrong_at_braintree_as_the_second_one_there_is_one_effect(
     .await;
     let braintree = shop.gateway("braintree");
     braintree.set("search_lag", "0").unwrap();
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     for (index, (name, fault, expected)) in faults().into_iter().enumerate() {
         let (key, order) = (format!("key-{index}"), format!("order-{index}"));
         braintree.fault(Rule::once(
@@ -436,7 +429,7 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth_whoever_was_asked
         .await;
         shop.gateway("braintree").set("search_lag", "0").unwrap();
         if stripe_first {
-            down(&shop, "stripe");
+            shop.down("stripe").await;
         }
         for (index, fault) in [
             Fault::DelayAnswer { ms: Some(700) },
@@ -455,7 +448,8 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth_whoever_was_asked
                 true => shop.pay(&key, &order).await,
                 false => sale(shop, &order, &key).await,
             };
-            let _ = tokio::time::timeout(Duration::from_millis(300), ask(&shop)).await;
+            shop.hung_up("braintree", "/merchants/sandbox/transactions", ask(&shop))
+                .await;
             shop = shop.crash();
             let answer = until(&format!("fault {index}"), async || {
                 let answer = ask(&shop).await;

@@ -1,6 +1,5 @@
 //! A payment named by the application's own order reference instead of an id: Adyen's `/cancels`.
 
-use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::{Value, json};
 
 use crate::support::shop::{Setup, Shop, parsed};
@@ -24,11 +23,6 @@ async fn cancel(shop: &Shop, key: &str, order: &str) -> Message {
     shop.adyen_post("/v71/cancels", key, &body).await
 }
 
-fn down(shop: &Shop) {
-    shop.gateway("adyen")
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 async fn shop(gateways: &'static str) -> Shop {
     Shop::with(Setup {
         adyen: gateways,
@@ -41,12 +35,12 @@ async fn shop(gateways: &'static str) -> Shop {
 async fn a_cancellation_by_order_reference_reaches_whoever_holds_the_money() {
     for (gateways, owner) in [("adyen, stripe", "stripe"), ("adyen, paypal", "paypal")] {
         let shop = shop(gateways).await;
-        down(&shop);
+        shop.down("adyen").await;
         let held = shop.adyen_post("/v71/payments", "hold-1", &hold("order-1")).await;
         assert_eq!(parsed(&held)["resultCode"], "Authorised", "{}", held.text());
         assert_eq!(held.header("sentinel-gateway"), Some(owner));
         // Adyen is back, and would not know the reference.
-        shop.gateway("adyen").clear_faults();
+        shop.up("adyen").await;
         for asked in 0..2 {
             let cancelled = cancel(&shop, "cancel", "order-1").await;
             assert_eq!(cancelled.status(), 201, "{asked}: {}", cancelled.text());
@@ -68,7 +62,7 @@ async fn a_cancellation_by_order_reference_reaches_whoever_holds_the_money() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_payments_with_one_reference_the_latest_live_one_is_cancelled() {
     let shop = shop("adyen, stripe").await;
-    down(&shop);
+    shop.down("adyen").await;
     let first = shop.adyen_post("/v71/payments", "hold-1", &hold("order-1")).await;
     let second = shop.adyen_post("/v71/payments", "hold-2", &hold("order-1")).await;
     for held in [&first, &second] {

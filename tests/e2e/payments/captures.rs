@@ -14,9 +14,7 @@ const SEVERAL: &str = ", several_captures: true";
 /// A shop whose own gateway of this name is down.
 async fn away(setup: Setup, name: &str) -> Shop {
     let shop = Shop::with(setup).await;
-    let gateway = shop.gateway(name);
-    gateway.fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-    gateway.refusing().await;
+    shop.down(name).await;
     shop
 }
 

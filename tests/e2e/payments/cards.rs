@@ -26,8 +26,7 @@ async fn shop(failover: &'static str) -> Shop {
         ..Setup::default()
     })
     .await;
-    shop.gateway("stripe")
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+    shop.down("stripe").await;
     shop
 }
 

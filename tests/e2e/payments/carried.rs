@@ -2,17 +2,11 @@
 //! the first payment reach the gateway that has a field for them, others are left out with their reason; and what only the
 //! application's own gateway can do is refused for a payment that another one took.
 
-use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::{Value, json};
 
 use super::own::{Over, Own, Paid, Step};
 use crate::support::shop::{Setup, Shop, parsed};
 use crate::support::wire::{Message, once};
-
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
 
 /// A card's number in Adyen's dialect, with no token of any other gateway beside it.
 async fn card(shop: &Shop, key: &str, more: &Value) -> Message {
@@ -51,7 +45,7 @@ async fn an_authentication_done_elsewhere_and_a_networks_id_go_where_they_can() 
         ..Setup::default()
     })
     .await;
-    down(&shop, "adyen");
+    shop.down("adyen").await;
     let proof = json!({"mpiData": {"cavv": "AAABAWFlmQAAAABjRWWZEEFgFz8=", "eci": "05", "threeDSVersion": "2.2.0",
         "dsTransID": "c4e59ceb-a382-4d6a-bc87-385d591fa09d", "directoryResponse": "Y", "authenticationResponse": "Y"},
         "paymentMethod": {"cvc": "737"}});
@@ -90,7 +84,7 @@ async fn an_authentication_done_elsewhere_and_a_networks_id_go_where_they_can() 
         "MCC123456789012"
     );
 
-    down(&shop, "paypal");
+    shop.down("paypal").await;
     let answer = card(&shop, "merchant-2", &merchant).await;
     assert_eq!(
         answer.header("sentinel-gateway"),
@@ -111,7 +105,7 @@ async fn an_authentication_done_elsewhere_and_a_networks_id_go_where_they_can() 
 /// Holds 19.99 in a dialect while its gateway is down.
 async fn held(shop: &Shop, own: Own) -> (String, String) {
     let token = own.token(shop).await;
-    down(shop, own.name());
+    shop.down(own.name()).await;
     let paid = Paid {
         order: "order-held",
         over: Over::Euros,

@@ -97,9 +97,10 @@ impl Bench {
         self.post("/v1/payment_intents", key, token, &form).await
     }
 
-    fn stripe_is_down(&self) {
-        self.gateway("stripe")
-            .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+    async fn stripe_is_down(&self) {
+        let stripe = self.gateway("stripe");
+        stripe.fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+        stripe.refusing().await;
     }
 }
 
@@ -108,7 +109,7 @@ async fn a_described_gateway_takes_what_the_first_one_cannot() {
     let bench = Bench::open().await;
     let own = bench.pay("own", "automatic", "src_1").await;
     assert_eq!(own.header("sentinel-gateway"), Some("stripe"), "{}", own.text());
-    bench.stripe_is_down();
+    bench.stripe_is_down().await;
     let paid = bench.pay("sale", "automatic", "src_1").await;
     assert_eq!(paid.status(), 200, "{}\n{}", paid.text(), bench.sentinel.log());
     assert_eq!(parsed(&paid)["status"], "succeeded");
@@ -156,7 +157,7 @@ async fn a_described_gateway_takes_what_the_first_one_cannot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn its_declines_are_told_in_the_applications_words() {
     let bench = Bench::open().await;
-    bench.stripe_is_down();
+    bench.stripe_is_down().await;
     for (code, told) in [
         ("20051", "insufficient_funds"),
         ("30041", "generic_decline"),
@@ -172,7 +173,7 @@ async fn its_declines_are_told_in_the_applications_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_there_is_found_out_or_stays_in_doubt() {
     let bench = Bench::open().await;
-    bench.stripe_is_down();
+    bench.stripe_is_down().await;
     let foreign = |status, when| Fault::Foreign {
         status,
         when,
@@ -349,7 +350,7 @@ async fn a_tenants_payment_is_taken_there_with_the_tenants_own_credentials() {
     let body = serde_json::json!({"credentials": {"secret_key": "sk_test_sandbox"}});
     let stored = ask("PUT", "/api/v1/credentials/stripe", token, body).await;
     assert_eq!(stored.status(), 200, "{}", stored.text());
-    bench.stripe_is_down();
+    bench.stripe_is_down().await;
     let form = stripe_form("order-tenant", "automatic", "pm_card_visa");
     let bytes = format!(
         "POST /v1/payment_intents HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: key-1\r\nSentinel-Instrument: checkout_com=src_1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",

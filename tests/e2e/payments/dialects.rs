@@ -1,6 +1,5 @@
 //! Every dialect as the application's, every gateway as the one that takes the payment.
 
-use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::json;
 
 use crate::support::shop::{Setup, Shop, parsed};
@@ -31,11 +30,6 @@ fn paypal_sale(order: &str) -> String {
     .to_string()
 }
 
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn adyens_application_is_served_by_each_of_the_others() {
     for (gateways, owner) in [("adyen, stripe", "stripe"), ("adyen, paypal", "paypal")] {
@@ -48,7 +42,7 @@ async fn adyens_application_is_served_by_each_of_the_others() {
         assert_eq!(own.status(), 200, "{}", own.text());
         assert_eq!(parsed(&own)["resultCode"], "Authorised");
         assert_eq!(own.header("sentinel-failover"), Some("false"));
-        down(&shop, "adyen");
+        shop.down("adyen").await;
         let answer = shop.adyen_post("/v71/payments", "key-1", &adyen_sale("order-1")).await;
         assert_eq!(answer.status(), 200, "{owner}: {}", answer.text());
         let body = parsed(&answer);
@@ -90,7 +84,7 @@ async fn paypals_application_is_served_by_each_of_the_others() {
         assert_eq!(own.status(), 201, "{}", own.text());
         assert_eq!(parsed(&own)["status"], "COMPLETED");
         assert_eq!(own.header("sentinel-failover"), Some("false"));
-        down(&shop, "paypal");
+        shop.down("paypal").await;
         let answer = shop
             .paypal_send("POST", "/v2/checkout/orders", &token, "key-1", &paypal_sale("order-1"))
             .await;
@@ -138,7 +132,7 @@ async fn while_paypal_is_down_its_application_gets_a_token_and_can_pay() {
     })
     .await;
     let token = shop.paypal_token().await;
-    down(&shop, "paypal");
+    shop.down("paypal").await;
     // The first payment opens the breaker; from then on tokens are minted.
     let first = shop
         .paypal_send("POST", "/v2/checkout/orders", &token, "key-0", &paypal_sale("order-0"))

@@ -283,10 +283,8 @@ async fn a_crash_in_the_middle_leaves_one_effect_and_the_truth() {
         let (key, order) = (format!("key-{index}"), format!("order-{index}"));
         shop.gateway("stripe")
             .fault(Rule::once(Match::path("POST", "/v1/payment_intents"), fault));
-        let paid = async {
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(300), shop.pay(&key, &order)).await;
-        };
-        paid.await;
+        shop.hung_up("stripe", "/v1/payment_intents", shop.pay(&key, &order))
+            .await;
         shop = shop.crash();
         let answer = until(&order, async || {
             let answer = shop.pay(&key, &order).await;
@@ -326,7 +324,8 @@ async fn after_a_crash_the_truth_is_found_without_anybody_asking() {
         Match::path("POST", "/v1/payment_intents"),
         Fault::DelayAnswer { ms: Some(700) },
     ));
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(300), shop.pay("key", "order")).await;
+    shop.hung_up("stripe", "/v1/payment_intents", shop.pay("key", "order"))
+        .await;
     let shop = shop.crash();
     let state = until("the truth is found", async || {
         scrape(shop.admin).await;

@@ -12,8 +12,7 @@ async fn shop(next: &'static str) -> Shop {
         ..Setup::default()
     })
     .await;
-    shop.gateway("stripe")
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+    shop.down("stripe").await;
     shop
 }
 

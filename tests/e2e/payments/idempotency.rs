@@ -2,15 +2,15 @@
 //! refuses connections, and while it executes and loses every answer: one key is one payment, what was told is true, and
 //! no request gets around its key.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use sentinel::sandbox::books::Audit;
 use sentinel::sandbox::fault::{Cut, Fault, Match, Rule, When};
 use tokio::time::Instant;
 
 use super::audit::{AtOnce, at_rest, most_at_once};
-use super::own::{Over, Own, Says};
+use super::own::{self, Over, Own, Says};
+use crate::support::metrics::scrape;
+use crate::support::patience::{PATIENCE, REST, within};
 use crate::support::shop::{ADYEN_TOKEN, Setup, Shop, parsed};
 use crate::support::wire::{Client, Message, once};
 
@@ -29,8 +29,6 @@ struct Bench {
     stripe: Stripe,
     at_once: AtOnce,
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What Stripe's or Adyen's application is told.
 fn says(answer: &Message) -> Result<Says, String> {
@@ -93,7 +91,7 @@ impl Bench {
         let gateway = shop.gateway("stripe");
         match stripe {
             Stripe::Well => {}
-            Stripe::Down => gateway.fault(Rule::always(Match::default(), Fault::Refuse { ms: None })),
+            Stripe::Down => shop.down("stripe").await,
             Stripe::LosesAnswers => {
                 let lost = Fault::CutAnswer {
                     byte: 0,
@@ -128,7 +126,7 @@ impl Bench {
             if says(&answer) != Ok(Says::Doubt) || begun.elapsed() > PATIENCE {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            own::pause().await;
         }
     }
 
@@ -147,10 +145,11 @@ impl Bench {
 
     /// The books, once nothing is under way or owed any more.
     async fn rested(&self) -> Audit {
-        let begun = Instant::now();
-        while !at_rest(&self.shop.ledger(), None) && begun.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let rests = within(REST, async || {
+            scrape(self.shop.admin).await;
+            at_rest(&self.shop.ledger(), None).then_some(())
+        });
+        rests.await.expect("it comes to rest");
         self.shop.audit().await
     }
 

@@ -15,12 +15,12 @@ use sentinel::failpoint::{AT, LOG};
 use tokio::time::Instant;
 
 use super::audit::at_rest;
+use crate::support::patience::{REST, within};
 use crate::support::shop::Shop;
+use crate::support::wire::{attempt, get};
 use application::Came;
 use scenario::Scenario;
 
-/// How long a payment may take to come to rest.
-const REST: Duration = Duration::from_secs(120);
 /// Runs at once.
 const AT_ONCE: usize = 4;
 
@@ -40,21 +40,15 @@ fn log_of(dir: &std::path::Path) -> (String, String) {
 
 /// Waits until everything is settled, or the process is dead.
 async fn rest(shop: &mut Shop) -> bool {
-    let begun = Instant::now();
-    loop {
-        if shop.sentinel.ended() {
-            return false;
+    let rests = within(REST, async || {
+        let _ = attempt(shop.admin, get("/live", "")).await;
+        match shop.sentinel.ended() {
+            true => Some(false),
+            false => at_rest(&shop.ledger(), None).then_some(true),
         }
-        if at_rest(&shop.ledger(), None) {
-            return true;
-        }
-        assert!(
-            begun.elapsed() < REST,
-            "a payment does not come to rest:\n{}",
-            shop.sentinel.log()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    });
+    let rests = rests.await;
+    rests.unwrap_or_else(|| panic!("a payment does not come to rest:\n{}", shop.sentinel.log()))
 }
 
 /// The places that the payment passes when nobody kills it.
@@ -63,6 +57,8 @@ async fn places(scenario: &Scenario) -> Vec<String> {
     let (log, _) = log_of(dir.path());
     let mut shop = scenario.shop(&[(LOG, &log)]).await;
     let mut application = scenario.application(&shop).await;
+    // Nobody kills it: what became of it is found out, however long that takes here.
+    application.gives_up = None;
     // What the process passes before it is asked for the payment belongs to none.
     let starting = log_of(dir.path()).1.lines().count();
     assert_eq!(application.run(&shop).await, Came::Through, "{}", shop.sentinel.log());
@@ -96,10 +92,9 @@ async fn killed_at(scenario: &Scenario, place: &str, again: Option<u64>) -> Run 
     if let Some(again) = again.filter(|_| killed) {
         let at = format!("any#{again}");
         shop = shop.crash_again(&[(LOG, &log), (AT, &at)]);
-        let begun = Instant::now();
-        while !shop.sentinel.ended() && begun.elapsed() < Duration::from_secs(2) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        // Where it passes fewer places than that, it is killed from here a moment later.
+        let ends = shop.sentinel.until_it_ends("the second SIGKILL");
+        let _ = tokio::time::timeout(Duration::from_secs(2), ends).await;
     }
     let mut acknowledged = judge::acknowledged(&log_of(dir.path()).1);
     if killed {
@@ -148,8 +143,23 @@ async fn killed_at(scenario: &Scenario, place: &str, again: Option<u64>) -> Run 
     Run { killed, recovered }
 }
 
+/// How many runs there were, and in how many the place was reached.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    runs: usize,
+    killed: usize,
+}
+
+impl Reached {
+    /// A place that depends on the moment may not be reached again, but they are few.
+    fn judge(self, name: &str) {
+        let Self { runs, killed } = self;
+        assert!(killed * 10 >= runs * 7, "{name}: {killed} of {runs}");
+    }
+}
+
 /// Kills a scenario at every `stride`-th place from `phase` on, and prints its row. `twice` for a second SIGKILL.
-async fn kill_everywhere(scenario: &Scenario, stride: usize, phase: usize, twice: bool) {
+async fn kill_everywhere(scenario: &Scenario, stride: usize, phase: usize, twice: bool) -> Reached {
     let places = places(scenario).await;
     let chosen: Vec<(String, Option<u64>)> = places
         .iter()
@@ -178,13 +188,10 @@ async fn kill_everywhere(scenario: &Scenario, stride: usize, phase: usize, twice
         at(50),
         at(99)
     );
-    // A place that depends on the moment may not be reached again, but they are few.
-    assert!(
-        killed * 10 >= runs.len() * 7,
-        "{}: {killed} of {}",
-        scenario.name,
-        runs.len()
-    );
+    Reached {
+        runs: runs.len(),
+        killed,
+    }
 }
 
 fn header() {
@@ -196,11 +203,16 @@ fn header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_that_is_killed_anywhere_is_taken_once_and_told_truly() {
     header();
+    // Of each scenario there are two or three runs: a share means something over all of them.
+    let mut all = Reached::default();
     for (index, scenario) in scenario::all().iter().enumerate() {
         if scenario.sliced {
-            kill_everywhere(scenario, 29, index * 5, false).await;
+            let reached = kill_everywhere(scenario, 29, index * 5, false).await;
+            all.runs += reached.runs;
+            all.killed += reached.killed;
         }
     }
+    all.judge("all scenarios");
 }
 
 /// The whole list; `tests/kill/run` runs it and explains the variables.
@@ -215,9 +227,9 @@ async fn everywhere() {
     let twice = std::env::var("KILL_TWICE").as_deref() != Ok("no");
     header();
     for scenario in scenario::all().iter().filter(|scenario| scenario.name.contains(&only)) {
-        kill_everywhere(scenario, stride, 0, false).await;
-        if twice {
-            kill_everywhere(scenario, stride, 0, true).await;
+        for twice in [false, true].into_iter().take(1 + usize::from(twice)) {
+            let reached = kill_everywhere(scenario, stride, 0, twice).await;
+            reached.judge(&scenario.name);
         }
     }
 }

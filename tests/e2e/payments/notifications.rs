@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -22,11 +21,6 @@ async fn shop(receiver: &Receiver, setup: Setup) -> Shop {
         ..setup
     })
     .await
-}
-
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
@@ -103,7 +97,7 @@ async fn an_application_hears_of_its_payments_elsewhere_in_order_and_only_what_i
     };
     let shop = shop(&receiver, setup).await;
     shop.notifies("adyen");
-    down(&shop, "stripe");
+    shop.down("stripe").await;
 
     let sold = shop.pay("key-1", "order-1").await;
     assert_eq!(sold.header("sentinel-gateway"), Some("adyen"), "{}", sold.text());
@@ -192,7 +186,7 @@ async fn sale_and_refund(shop: &Shop, dialect: &str, token: &str) -> (String, Me
             (id, shop.square_send("POST", "/v2/refunds", &refund).await)
         }
         "paypal" => {
-            down(shop, "paypal");
+            shop.down("paypal").await;
             let sale = json!({"intent": "CAPTURE", "purchase_units": [{"amount": euros("19.99"), "invoice_id": "order-1"}],
                 "payment_source": {"card": {"vault_id": "8kk845"}}});
             let sold = shop
@@ -207,7 +201,7 @@ async fn sale_and_refund(shop: &Shop, dialect: &str, token: &str) -> (String, Me
         "razorpay" => {
             let order = json!({"amount": 50_000, "currency": "INR", "receipt": "r-1"});
             let opened = shop.razorpay_send("POST", "/v1/orders", "", &order).await;
-            down(shop, "razorpay");
+            shop.down("razorpay").await;
             let sale = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
                 "order_id": parsed(&opened)["id"], "customer_id": "cust_1Aa00000000001",
                 "token": "token_1Aa00000000001", "recurring": true});
@@ -253,7 +247,7 @@ async fn every_dialect_hears_in_its_own_words_under_its_own_signature() {
         };
         let shop = shop(&receiver, setup).await;
         if matches!(dialect, "adyen" | "square") {
-            down(&shop, dialect);
+            shop.down(dialect).await;
         }
         let token = match dialect {
             "paypal" => shop.paypal_token().await,
@@ -340,7 +334,7 @@ async fn a_crash_between_event_and_delivery_loses_nothing_and_repeats_under_the_
             ..Setup::default()
         };
         let mut shop = Shop::with_env(setup, &[("SENTINEL_FAILPOINT_AT", place)]).await;
-        down(&shop, "stripe");
+        shop.down("stripe").await;
         pay_whatever_comes(&shop).await;
         shop.sentinel.until_it_ends(place).await;
         let shop = shop.crash();
@@ -366,7 +360,7 @@ async fn what_is_not_taken_is_told_again_and_only_its_own_payment_waits_for_it()
         ..Setup::default()
     };
     let shop = shop(&receiver, setup).await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     receiver.answers(&[500, 0, 404]);
     let first = shop.pay("key-1", "order-1").await;
     receiver.heard(1).await;
@@ -400,7 +394,7 @@ async fn what_is_given_up_is_shown_and_goes_out_when_an_operator_says_so() {
         ..Setup::default()
     };
     let shop = shop(&receiver, setup).await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let paid = shop.pay("key-1", "order-1").await;
     until(shop.admin, "one given up", |samples| {
         let labels = ["route=\"stripe\"", "state=\"dead\""];

@@ -3,12 +3,19 @@
 
 mod requests;
 
+use std::time::Duration;
+
 use sentinel::sandbox::fault::{Fault, Match, Rule};
 use serde_json::{Value, json};
 
 use crate::support::shop::{Shop, parsed};
 use crate::support::wire::Message;
 pub use requests::Ask;
+
+/// What an application waits before it asks again. This is part of what it does, and waits for nothing.
+pub async fn pause() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
 
 /// Whose application it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,10 +112,7 @@ async fn a_gateway_that_is_not_well_comes_last_and_one_that_is_forced_open_not_a
     })
     .await;
     for name in ["stripe", "adyen"] {
-        shop.gateway(name).fault(sentinel::sandbox::fault::Rule::always(
-            sentinel::sandbox::fault::Match::default(),
-            sentinel::sandbox::fault::Fault::Refuse { ms: None },
-        ));
+        shop.down(name).await;
     }
     // Whoever is asked first is known to be down after a few payments; every one of them is taken all the same.
     let mut last = None;
@@ -134,7 +131,7 @@ async fn a_gateway_that_is_not_well_comes_last_and_one_that_is_forced_open_not_a
     assert!(square.is_some() && square < adyen, "{asked}");
 
     force(&shop, "square", "open").await;
-    shop.gateway("adyen").clear_faults();
+    shop.up("adyen").await;
     force(&shop, "adyen", "reset").await;
     let forced = sale(&shop, "forced", 1999, "eur").await;
     assert_eq!(forced.header("sentinel-gateway"), Some("adyen"), "{}", forced.text());

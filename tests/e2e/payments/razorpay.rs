@@ -10,11 +10,6 @@ use crate::support::patience::until;
 use crate::support::shop::{STRIPE_TOKEN, Setup, Shop, parsed};
 use crate::support::wire::Message;
 
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 /// An order, as the application opens it before every payment.
 fn order_body(receipt: &str, capture: &str) -> Value {
     json!({"amount": 50_000, "currency": "INR", "receipt": receipt, "payment": {"capture": capture,
@@ -98,7 +93,7 @@ async fn razorpays_application_is_served_by_the_others_and_told_under_its_own_si
         assert_eq!(begun.status(), 200, "{}", begun.text());
         assert!(shop.audit().await.clean());
         let lost = order(&shop, "r-1").await;
-        down(&shop, "razorpay");
+        shop.down("razorpay").await;
         let answer = charge(&shop, &lost).await;
         assert_eq!(answer.status(), 200, "{owner}: {}", answer.text());
         assert_eq!(answer.header("sentinel-gateway"), Some(owner));
@@ -127,7 +122,7 @@ async fn razorpays_application_is_served_by_the_others_and_told_under_its_own_si
             assert_eq!(parsed(&refunded)["entity"], "refund");
         }
         // Razorpay is back and knows nothing of it; the order stays paid, by whatever call it is asked for.
-        shop.gateway("razorpay").clear_faults();
+        shop.up("razorpay").await;
         let mut other = json!({"email": "a@example.com", "contact": "9000090000", "amount": 50_000, "currency": "INR",
             "order_id": lost, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000002", "recurring": true});
         for path in ["recurring", "json", "upi"] {
@@ -167,7 +162,7 @@ async fn an_order_is_opened_while_razorpay_is_down_and_paid_elsewhere_also_when_
         ..Setup::default()
     })
     .await;
-    down(&shop, "razorpay");
+    shop.down("razorpay").await;
     shop.gateway("razorpay").refusing().await;
     // As long as the breaker is closed an order is Razorpay's to open.
     let body = order_body("r-0", "automatic");
@@ -193,7 +188,7 @@ async fn an_order_is_opened_while_razorpay_is_down_and_paid_elsewhere_also_when_
 
     // The orders survive the process, and Razorpay, which is back, never hears of them.
     let shop = shop.crash();
-    shop.gateway("razorpay").clear_faults();
+    shop.up("razorpay").await;
     let other = json!({"email": "a@example.com", "contact": "9000090000", "amount": 40_000, "currency": "INR",
         "order_id": sale, "customer_id": "cust_1Aa00000000001", "token": "token_1Aa00000000001", "recurring": true});
     let refused = shop
@@ -264,7 +259,7 @@ async fn a_mandate_takes_stripes_payment_and_is_found_out_about_afterwards() {
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let answer = decided(&shop, "key-1", "order-1", "automatic").await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(answer.header("sentinel-gateway"), Some("razorpay"));
@@ -320,7 +315,7 @@ async fn an_account_with_international_payments_takes_what_it_is_declared_to_tak
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     shop.gateway("razorpay").set("international", "true").unwrap();
     let pay = async |order: &str, amount: (i64, &str)| {
         until(order, async || {
@@ -366,7 +361,7 @@ async fn a_lost_order_or_charge_at_razorpay_is_one_order_with_one_payment() {
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let lost = |when| Fault::CutAnswer {
         byte: 0,
         cut: Cut::Rst,
@@ -409,7 +404,7 @@ async fn a_timed_out_mandate_is_never_called_failed_because_its_bank_may_still_p
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     shop.gateway("razorpay").set("late_ms", "600").unwrap();
     let form = format!(
         "amount=50000&currency=inr&confirm=true&off_session=true&payment_method={STRIPE_TOKEN}\

@@ -15,15 +15,10 @@ fn setup(failover: &'static str) -> Setup {
     }
 }
 
-fn down(shop: &Shop) {
-    shop.gateway("stripe")
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_names_its_payment_where_the_application_sends_no_key() {
     let shop = Shop::with(setup("key: natural")).await;
-    down(&shop);
+    shop.down("stripe").await;
     let first = shop.pay("", "order").await;
     assert_eq!(first.status(), 200, "{}", first.text());
     assert_eq!(first.header("sentinel-gateway"), Some("adyen"));
@@ -93,6 +88,7 @@ async fn a_soft_decline_is_tried_elsewhere_only_where_the_route_says_so() {
 async fn several_workers_take_the_twins_of_one_key_once() {
     let shop = Shop::with(Setup {
         process: "workers: 3\n",
+        attempt: "3s",
         ..setup("mode: fence")
     })
     .await;
@@ -113,7 +109,11 @@ async fn several_workers_take_the_twins_of_one_key_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_in_the_middle_leaves_a_payment_its_plan() {
-    let mut shop = Shop::with(setup("mode: fence")).await;
+    let mut shop = Shop::with(Setup {
+        attempt: "3s",
+        ..setup("mode: fence")
+    })
+    .await;
     let stripe = shop.gateway("stripe").clone();
     stripe.fault(Rule::once(
         Match::path("POST", "/v1/payment_intents"),
@@ -132,7 +132,7 @@ async fn a_reload_in_the_middle_leaves_a_payment_its_plan() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(answer.header("sentinel-gateway"), Some("stripe"));
     // Payments that begin later follow the new order.
-    down(&shop);
+    shop.down("stripe").await;
     let later = shop.pay("key-2", "order-2").await;
     assert_eq!(later.header("sentinel-gateway"), Some("paypal"), "{}", later.text());
     let audit = shop.audit().await;
@@ -144,6 +144,7 @@ async fn a_reload_in_the_middle_leaves_a_payment_its_plan() {
 async fn a_payment_whose_application_hung_up_is_finished_before_the_process_ends() {
     let mut shop = Shop::with(Setup {
         process: "shutdown: { min: 0s, max: 20s }\n",
+        attempt: "3s",
         ..setup("mode: fence")
     })
     .await;

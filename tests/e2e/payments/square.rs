@@ -22,11 +22,6 @@ async fn pay(shop: &Shop, key: &str, order: &str, autocomplete: bool) -> Message
         .await
 }
 
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
-
 /// What one gateway has of the payments of an order: captured, refunded, held.
 async fn books(shop: &Shop, gateway: &str, order: &str) -> (i64, i64, i64) {
     let audit = shop.audit().await;
@@ -52,7 +47,7 @@ async fn squares_application_is_served_by_each_of_the_others() {
         assert_eq!(own.status(), 200, "{}", own.text());
         assert_eq!(own.header("sentinel-failover"), Some("false"));
         assert_eq!(books(&shop, "square", "order-0").await, (1999, 0, 0));
-        down(&shop, "square");
+        shop.down("square").await;
         let answer = pay(&shop, "key-1", "order-1", true).await;
         assert_eq!(answer.status(), 200, "{owner}: {}", answer.text());
         assert_eq!(answer.header("sentinel-gateway"), Some(owner));
@@ -87,7 +82,7 @@ async fn a_hold_taken_elsewhere_is_captured_once_and_another_is_cancelled_by_its
         ..Setup::default()
     })
     .await;
-    down(&shop, "square");
+    shop.down("square").await;
     let held = pay(&shop, "hold-1", "order-1", false).await;
     let payment = parsed(&held)["payment"].clone();
     assert_eq!(payment["status"], "APPROVED", "{}", held.text());
@@ -123,7 +118,7 @@ async fn a_hold_taken_elsewhere_is_lowered_first_and_then_captured_for_as_much()
         ..Setup::default()
     })
     .await;
-    down(&shop, "square");
+    shop.down("square").await;
     let edit = |amount: i64| {
         json!({"idempotency_key": format!("lower-{amount}"),
             "payment": {"amount_money": {"amount": amount, "currency": "EUR"}}})
@@ -192,7 +187,7 @@ async fn square_takes_stripes_payments_and_captures_less_by_lowering_them() {
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let sold = shop.pay("sale", "order-1").await;
     assert_eq!(sold.status(), 200, "{}", sold.text());
     assert_eq!(sold.header("sentinel-gateway"), Some("square"));
@@ -235,7 +230,7 @@ async fn a_lost_capture_of_less_is_repeated_and_never_takes_the_whole() {
         ..Setup::default()
     })
     .await;
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     for (index, (path, when)) in [
         ("PUT", When::Before),
         ("PUT", When::After),

@@ -147,7 +147,7 @@ async fn a_lost_answer_to_a_read_is_asked_for_again_and_to_a_payment_is_not() {
 async fn a_fault_is_seen_everywhere_while_it_lasts_and_ends_by_itself() {
     let gateway = Gateway::answering(None, |_, _| answer(200, "{}")).await;
     let mut subject = subject(gateway.address, "");
-    let lasting = json!({"route": "checkout", "gateway": "stripe", "effect": "refuse", "probability": "100%", "expires_in": "1s"});
+    let lasting = json!({"route": "checkout", "gateway": "stripe", "effect": "refuse", "probability": "100%", "expires_in": "5s"});
     let id = set(subject.admin, lasting).await;
     let shown = value(&ask(subject.admin, "GET", "/faults", "").await);
     assert_eq!(

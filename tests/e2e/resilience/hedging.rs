@@ -96,7 +96,7 @@ async fn teach(subject: &Subject) {
 async fn a_late_read_is_answered_by_the_second_request_and_nothing_else_is_ever_sent_twice() {
     let stalling = Stalling::new();
     let gateway = Gateway::scripted(None, stalling.script()).await;
-    let hedge = "    hedge: { reads: p95, max_extra: 5%, min_delay: 50ms }\n";
+    let hedge = "    hedge: { reads: p95, max_extra: 5%, min_delay: 300ms }\n";
     let subject = Subject::start(gateway.address, hedge);
     teach(&subject).await;
     let before = settled(subject.admin).await;
@@ -140,7 +140,7 @@ async fn a_late_read_is_answered_by_the_second_request_and_nothing_else_is_ever_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_read_is_sent_twice_while_the_breaker_is_not_closed_or_hedging_is_off() {
-    for route in ["    hedge: { reads: p95, min_delay: 50ms }\n", ""] {
+    for route in ["    hedge: { reads: p95, min_delay: 300ms }\n", ""] {
         let stalling = Stalling::new();
         let gateway = Gateway::scripted(None, stalling.script()).await;
         let subject = Subject::start(gateway.address, route);

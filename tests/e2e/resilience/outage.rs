@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Subject;
 use crate::support::gateway;
 use crate::support::metrics::{Samples, matching, scrape, settled, sum, until};
+use crate::support::patience::PATIENCE;
 use crate::support::wire::{Client, Message, get, once, post};
 
 /// A simulator of Stripe, and a sidecar in front of it.
@@ -91,7 +92,7 @@ fn allowed(samples: &Samples, rule: f64, probes: f64) -> f64 {
 
 /// Asks until the breaker is closed: its probes are the application's own requests.
 async fn recovered(subject: &Subject) {
-    let patience = Instant::now() + std::time::Duration::from_secs(30);
+    let patience = Instant::now() + PATIENCE;
     loop {
         once(subject.listen, read()).await;
         if sum(&scrape(subject.admin).await, "sentinel_breaker_state") == 0.0 {
@@ -106,7 +107,7 @@ async fn however_a_gateway_fails_the_breaker_opens_by_its_rule_and_closes_when_i
     let mut tasks = tokio::task::JoinSet::new();
     for (name, fault) in illnesses() {
         tasks.spawn(async move {
-            let route = "    retry: { max: 0 }\n    timeouts: { response_header: 500ms }\n    breaker: { consecutive: 5, open: 300ms, open_max: 600ms, half_open_calls: 2 }\n";
+            let route = "    retry: { max: 0 }\n    timeouts: { response_header: 1500ms }\n    breaker: { consecutive: 5, open: 3s, open_max: 6s, half_open_calls: 2 }\n";
             let (_sandbox, gateway, subject) = start(route).await;
             fall_ill(&gateway, fault.clone()).await;
             let mut through = 0.0;
@@ -161,7 +162,7 @@ async fn however_a_gateway_fails_the_breaker_opens_by_its_rule_and_closes_when_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_only_answers_late_is_given_a_rest_by_the_slow_rule() {
-    let route = "    breaker: { consecutive: 0, slow_rate: 50%, slow_after: 100ms, min_calls: 4, open: 300ms, half_open_calls: 1 }\n";
+    let route = "    breaker: { consecutive: 0, slow_rate: 50%, slow_after: 100ms, min_calls: 4, open: 3s, half_open_calls: 1 }\n";
     let (_sandbox, gateway, subject) = start(route).await;
     gateway.fault(all(Fault::DelayAnswer { ms: Some(120) }));
     for number in 0..4 {

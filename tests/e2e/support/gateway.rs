@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::patience::PATIENCE;
 use super::wire::{Message, Reader};
 
 /// A byte stream either way.
@@ -133,7 +134,7 @@ impl Gateway {
     pub async fn received(&self, count: usize) {
         let mut arrived = self.arrived.subscribe();
         let enough = arrived.wait_for(|seen| *seen >= count);
-        let enough = tokio::time::timeout(std::time::Duration::from_secs(30), enough).await;
+        let enough = tokio::time::timeout(PATIENCE, enough).await;
         assert!(enough.is_ok(), "only {} of {count} requests arrived", self.seen().len());
     }
 

@@ -10,14 +10,22 @@ use tokio::time::Instant;
 
 /// How long that may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a payment may take to come to rest there: recovery looks again in longer and longer pauses.
+pub const REST: Duration = Duration::from_secs(120);
 
 /// Asks until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let patience = Instant::now() + PATIENCE;
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = within(PATIENCE, ask).await;
+    answer.unwrap_or_else(|| panic!("not in time: {what}"))
+}
+
+/// Asks until there is an answer, or for so long.
+pub async fn within<T>(long: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let patience = Instant::now() + long;
     loop {
-        if let Some(answer) = ask().await {
+        let answer = ask().await;
+        if answer.is_some() || Instant::now() > patience {
             return answer;
         }
-        assert!(Instant::now() < patience, "not in time: {what}");
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::patience::PATIENCE;
 use super::wire::{Message, Reader};
 
 /// It listens as long as the test runs.
@@ -101,7 +101,7 @@ impl Receiver {
 
     async fn wait(&self, what: &str, enough: impl FnMut(&Vec<(Message, u16)>) -> bool) {
         let mut changes = self.received.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(30), changes.wait_for(enough)).await;
+        let waited = tokio::time::timeout(PATIENCE, changes.wait_for(enough)).await;
         assert!(waited.is_ok(), "waited for {what}: {:#?}", self.all());
     }
 }

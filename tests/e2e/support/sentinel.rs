@@ -5,7 +5,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -84,9 +83,7 @@ impl Sentinel {
         let socket = dir.path().join("notify");
         let _ = std::fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("a notify socket");
-        notify
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .expect("a timeout");
+        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use sentinel::sandbox::server::{self, Gateway, Sandbox};
+use sentinel::sandbox::fault::{Fault, Match, Rule};
+use sentinel::sandbox::server::{self, Gateway, Received, Sandbox};
 use sentinel::sandbox::{Kind, books::Audit};
 use serde_json::Value;
 
+use super::metrics::scrape;
+use super::patience::{PATIENCE, until};
 use super::sentinel::{Sentinel, free_port};
 use super::wire::{Message, once};
 
@@ -324,10 +327,40 @@ routes:
         self.sandbox.gateway(name).expect("a simulator")
     }
 
+    /// Takes a simulator down: from now on the system refuses its connections.
+    pub async fn down(&self, name: &str) {
+        let gateway = self.gateway(name);
+        gateway.fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
+        gateway.refusing().await;
+    }
+
+    /// Takes its script from a simulator; from now on it takes connections.
+    pub async fn up(&self, name: &str) {
+        let gateway = self.gateway(name);
+        gateway.clear_faults();
+        gateway.accepting().await;
+    }
+
+    /// Asks, and hangs up once a simulator has a request to this path whole, if it is not answered by then.
+    pub async fn hung_up(&self, name: &str, path: &str, asking: impl Future<Output = Message>) {
+        let gateway = self.gateway(name);
+        gateway.forget_requests();
+        let whole = until("the request is there whole", async || {
+            scrape(self.admin).await;
+            let requests = gateway.requests();
+            let whole = |request: &Received| request.path == path && request.body.is_some();
+            requests.iter().any(whole).then_some(())
+        });
+        tokio::select! {
+            _ = asking => {}
+            () = whole => {}
+        }
+    }
+
     /// The books, once nothing is under way any more.
     pub async fn audit(&self) -> Audit {
         for gateway in self.sandbox.gateways() {
-            let quiet = tokio::time::timeout(std::time::Duration::from_secs(20), gateway.quiet()).await;
+            let quiet = tokio::time::timeout(PATIENCE, gateway.quiet()).await;
             assert!(quiet.is_ok(), "{} never comes to rest", gateway.name());
         }
         self.sandbox.books().audit()

@@ -187,6 +187,13 @@ pub async fn once(address: std::net::SocketAddr, bytes: impl AsRef<[u8]>) -> Mes
     Client::connect(address).await.exchange(bytes).await
 }
 
+/// The same to a process that may go away meanwhile.
+pub async fn attempt(address: std::net::SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Message> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(bytes.as_ref()).await.ok()?;
+    Reader::default().message(&mut stream, false).await
+}
+
 /// A form POST as the Stripe SDKs write it.
 pub fn post(path: &str, extra: &str, body: &str) -> String {
     format!(

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Worker, local};
+use crate::support::patience::PATIENCE;
 use crate::support::sentinel::{Sentinel, free_port};
 use crate::support::wire::{Client, post};
 
@@ -29,8 +29,8 @@ fn plaintext(address: SocketAddr) -> Arc<GatewayConfig> {
 /// What came of a POST: status and body, or the failure and what is said of arrival.
 async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<(u16, Option<String>), (Failure, Sent)> {
     let deadlines = Deadlines {
-        response_header: Duration::from_secs(10),
-        body_idle: Duration::from_secs(10),
+        response_header: PATIENCE,
+        body_idle: PATIENCE,
         total: Deadline::NEVER,
     };
     let request = http::Request::post("/v1/charges").body(Full::new(Bytes::from_static(b"amount=1")));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::payments::own::{Over, Own, Paid, Says, Step};
+use crate::payments::own::{self, Over, Own, Paid, Says, Step};
 use crate::support::shop::Shop;
 use crate::support::wire::Message;
 
@@ -79,7 +79,7 @@ impl Application {
                     shop.sentinel.log()
                 );
                 last = Some((answer.start.clone(), answer.text()));
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                own::pause().await;
             };
             match self.told.get(index) {
                 Some(before) => assert_eq!(*before, told, "two answers to {:?}", self.steps[index]),

@@ -56,7 +56,12 @@ impl Scenario {
             application.gives_up = Some(Duration::from_secs(8));
         }
         if let Some(fault) = self.fault {
-            shop.gateway(self.own.name()).fault(fault(self.own));
+            let (gateway, rule) = (shop.gateway(self.own.name()), fault(self.own));
+            let refuses = matches!(rule.fault, Fault::Refuse { .. });
+            gateway.fault(rule);
+            if refuses {
+                gateway.refusing().await;
+            }
         }
         if self.limited {
             shop.gateway(self.second.name()).fault(limits());

@@ -17,6 +17,7 @@ pub enum Ends {
 }
 
 /// One case.
+#[derive(Clone)]
 pub struct Case {
     /// The row of the evidence table, or the list.
     pub row: &'static str,

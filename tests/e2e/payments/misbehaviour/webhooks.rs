@@ -1,8 +1,6 @@
 //! Webhooks that come twice, in another order than they were sent in, after what was found out meanwhile, from somebody
 //! else, or against a proof: in every mode, with the books held against what the application was told.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -12,7 +10,7 @@ use tokio::time::Instant;
 
 use super::catalogue::{Case, Ends};
 use super::{Came, Column, PATIENCE, TRIES, judge};
-use crate::payments::own::{Own, Says};
+use crate::payments::own::{self, Own, Says};
 use crate::payments::webhooks::{event, signed};
 use crate::support::receiver::Receiver;
 use crate::support::shop::{Shop, webhook_secret};
@@ -106,7 +104,7 @@ pub async fn run(column: &Column, stride: usize, phase: usize, text: &str) -> Ve
     shop.notifies(hit);
     // Kept back, and posted from here.
     shop.gateway(hit).webhooks_to(None).expect("nowhere");
-    column.begin(&shop);
+    column.begin(&shop).await;
     let mut came = Vec::new();
     for (index, (post, fault, rule)) in chosen.into_iter().enumerate() {
         let name = named(post, fault);
@@ -244,7 +242,7 @@ async fn one(
         if says != Says::Doubt || !patient {
             break says;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        own::pause().await;
     };
     gateway.clear_faults();
     gateway.quiet().await;

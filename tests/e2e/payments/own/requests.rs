@@ -3,12 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::{Over, Own, Paid, Step};
 use crate::support::shop::{BRAINTREE_TOKEN, INSTRUMENTS, PAYPAL_TOKEN, STRIPE_TOKEN, Shop};
-use crate::support::wire::{Message, Reader, once};
+use crate::support::wire::{Message, attempt, once};
 
 const RAZORPAY: &str = "Authorization: Basic cnpwX3Rlc3Rfc2FuZGJveDpzYW5kYm94";
 const JSON: &str = "application/json";
@@ -34,9 +32,7 @@ impl Ask {
 
     /// Sends it to a process that may die meanwhile.
     pub async fn attempt(&self) -> Option<Message> {
-        let mut stream = TcpStream::connect(self.to).await.ok()?;
-        stream.write_all(self.bytes.as_bytes()).await.ok()?;
-        Reader::default().message(&mut stream, false).await
+        attempt(self.to, &self.bytes).await
     }
 }
 
