@@ -240,8 +240,8 @@ fn euros(value: &str) -> Value {
     json!({"currency_code": "EUR", "value": value})
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn paypals_application_finds_each_capture_by_its_own_id() {
+/// A hold of PayPal's application at Adyen, of which 5.00 and 7.00 were captured: the order's id, and the captures' paths.
+async fn in_parts() -> (Shop, String, [String; 2]) {
     let shop = Shop::with(Setup {
         paypal: "paypal, adyen",
         adyen_account: SEVERAL,
@@ -257,17 +257,30 @@ async fn paypals_application_finds_each_capture_by_its_own_id() {
         let body = json!({"amount": euros(value), "final_capture": false});
         let captured = paypal(&shop, "POST", &format!("{authorization}/capture"), key, &body).await;
         assert_eq!(captured.status(), 201, "{}", captured.text());
-        let id = parsed(&captured)["id"].as_str().unwrap().to_owned();
-        let path = format!("/v2/payments/captures/{id}");
-        let shown = until("Adyen says that it captured", async || {
-            let shown = parsed(&paypal(&shop, "GET", &path, "", &Value::Null).await);
-            (shown["status"] == "COMPLETED").then_some(shown)
-        })
-        .await;
-        assert_eq!((&shown["id"], &shown["amount"]), (&json!(id), &euros(value)));
+        let path = format!("/v2/payments/captures/{}", parsed(&captured)["id"].as_str().unwrap());
+        let shown = becomes(&shop, &path, "COMPLETED").await;
+        assert_eq!(
+            (&shown["id"], &shown["amount"]),
+            (&parsed(&captured)["id"], &euros(value))
+        );
         assert_eq!(shown["final_capture"], false);
         captures.push(path);
     }
+    (shop, order, captures.try_into().expect("two captures"))
+}
+
+/// Reads a capture until its gateway's webhook has told of this.
+async fn becomes(shop: &Shop, capture: &str, status: &str) -> Value {
+    until(&format!("{capture} becomes {status}"), async || {
+        let shown = parsed(&paypal(shop, "GET", capture, "", &Value::Null).await);
+        (shown["status"] == status).then_some(shown)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paypals_application_finds_each_capture_by_its_own_id() {
+    let (shop, order, captures) = in_parts().await;
     assert_ne!(captures[0], captures[1]);
     let shown = parsed(&paypal(&shop, "GET", &format!("/v2/checkout/orders/{order}"), "", &Value::Null).await);
     let payments = &shown["purchase_units"][0]["payments"];
@@ -276,8 +289,55 @@ async fn paypals_application_finds_each_capture_by_its_own_id() {
         "{payments:#}"
     );
     assert_eq!(payments["captures"].as_array().map(Vec::len), Some(2), "{payments:#}");
-
     assert_eq!(books(&shop, "adyen").await, (799, 1200, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_one_of_paypals_captures_gives_back_of_that_one_alone() {
+    let (shop, _, [five, seven]) = in_parts().await;
+    let refund = async |capture: &str, key: &str, body: &Value| {
+        paypal(&shop, "POST", &format!("{capture}/refund"), key, body).await
+    };
+    let all = json!({});
+    let more = refund(&five, "more", &json!({"amount": euros("5.01")})).await;
+    assert_eq!(more.status(), 422, "more than was captured by it: {}", more.text());
+    assert_eq!(books(&shop, "adyen").await, (799, 1200, 0));
+
+    let part = refund(&seven, "part", &json!({"amount": euros("2.00")})).await;
+    assert_eq!(parsed(&part)["amount"], euros("2.00"), "{}", part.text());
+    let up = |refund: &Message| {
+        parsed(refund)["links"][1]["href"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(up(&part).ends_with(&seven), "{}", part.text());
+    becomes(&shop, &seven, "PARTIALLY_REFUNDED").await;
+    becomes(&shop, &five, "COMPLETED").await;
+
+    // Without an amount it is what is left of this capture, not of the payment.
+    let whole = refund(&five, "whole", &all).await;
+    assert_eq!(parsed(&whole)["amount"], euros("5.00"), "{}", whole.text());
+    assert!(up(&whole).ends_with(&five), "{}", whole.text());
+    let again = refund(&five, "whole", &all).await;
+    assert_eq!(parsed(&again)["id"], parsed(&whole)["id"], "once under one key");
+    let twice = refund(&five, "twice", &all).await;
+    assert_eq!(twice.status(), 422, "nothing is left of it: {}", twice.text());
+    becomes(&shop, &five, "REFUNDED").await;
+    becomes(&shop, &seven, "PARTIALLY_REFUNDED").await;
+    assert_eq!(books(&shop, "adyen").await, (799, 1200, 700));
+
+    // A crash forgets none of it.
+    let shop = shop.crash();
+    let refund = async |capture: &str, key: &str, body: &Value| {
+        paypal(&shop, "POST", &format!("{capture}/refund"), key, body).await
+    };
+    let more = refund(&seven, "too much", &json!({"amount": euros("5.01")})).await;
+    assert_eq!(more.status(), 422, "more than is left of it: {}", more.text());
+    let rest = refund(&seven, "rest", &all).await;
+    assert_eq!(parsed(&rest)["amount"], euros("5.00"), "{}", rest.text());
+    becomes(&shop, &seven, "REFUNDED").await;
+    assert_eq!(books(&shop, "adyen").await, (799, 1200, 1200));
 }
 
 #[tokio::test(flavor = "multi_thread")]
