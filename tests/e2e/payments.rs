@@ -25,5 +25,6 @@ mod rounds;
 mod settings;
 mod square;
 mod struck;
+mod twins;
 mod two_step;
 mod webhooks;
