@@ -32,7 +32,7 @@ const amount = (value) => ({ currency: wanted.currency, value });
 
 // While the outcome is being found out, the same key asks again.
 async function decided(call) {
-  for (const patience = Date.now() + 20_000; ; ) {
+  for (const patience = Date.now() + 60_000; ; ) {
     try {
       const answer = await call();
       if (answer.resultCode !== "Received" || Date.now() > patience) return answer;
@@ -69,7 +69,7 @@ async function pay(name, { manual = false, good = true, value = 2000, result = "
 }
 async function modified(call, name, psp, value) {
   const body = { merchantAccount, reference: `${prefix}-${name}-m`, ...(value ? { amount: amount(value) } : {}) };
-  const answer = await modifications[call](psp, body, { idempotencyKey: `${prefix}-${name}-m` });
+  const answer = await modifications[call](psp, body, { idempotencyKey: `${prefix}-${name}-m${value}` });
   assert.equal(answer.status, "received");
   assert.equal(answer.paymentPspReference, psp);
 }
@@ -90,6 +90,11 @@ const operations = {
   "partial capture": async () => {
     await modified("captureAuthorisedPayment", "partial capture", (await pay("partial capture", { manual: true })).pspReference, 800);
     return { captured: 800 };
+  },
+  "captures in parts": async () => {
+    const held = (await pay("captures in parts", { manual: true })).pspReference;
+    for (const value of [500, 700]) await modified("captureAuthorisedPayment", "captures in parts", held, value);
+    return { captured: 1200, held: 800 };
   },
   refund: async () => {
     await modified("refundCapturedPayment", "refund", (await pay("refund")).pspReference, 2000);
@@ -126,6 +131,7 @@ const operations = {
 };
 
 for (const [operation, run] of Object.entries(operations)) {
+  if (Boolean(wanted.only) !== (operation === "captures in parts")) continue;
   const line = { operation, reference: `${prefix}-${operation}` };
   try {
     line.told = await run();

@@ -21,7 +21,7 @@ function good(result) {
 }
 // While the outcome is being found out, the same key asks again.
 async function asked(name, submitForSettlement, paymentMethodToken = GOOD, amount = "20.00") {
-  for (const patience = Date.now() + 20_000; ; ) {
+  for (const patience = Date.now() + 60_000; ; ) {
     try {
       return await transaction.sale({
         amount, orderId: `${prefix}-${name}`, paymentMethodToken, apiRequestKey: `${prefix}-${name}`.replaceAll(" ", "-"),
@@ -72,6 +72,14 @@ const operations = {
     await take("partial capture", "8.00");
     return { captured: 800 };
   },
+  "captures in parts": async () => {
+    const held = await pay("captures in parts", false);
+    for (const amount of ["5.00", "7.00"]) {
+      const part = good(await transaction.submitForPartialSettlement(held, amount));
+      assert.deepEqual([part.amount, part.authorizedTransactionId], [amount, held]);
+    }
+    return { captured: 1200, held: 800 };
+  },
   refund: async () => {
     await giveBack("refund");
     return { captured: 2000, refunded: 2000 };
@@ -108,6 +116,7 @@ const operations = {
 };
 
 for (const [operation, run] of Object.entries(operations)) {
+  if (Boolean(wanted.only) !== (operation === "captures in parts")) continue;
   const line = { operation, reference: `${prefix}-${operation}` };
   try {
     line.told = await run();

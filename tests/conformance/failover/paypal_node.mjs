@@ -36,7 +36,7 @@ function card(good) {
 }
 // While the outcome is being found out, the same key asks again.
 async function decided(call) {
-  for (const patience = Date.now() + 20_000; ; ) {
+  for (const patience = Date.now() + 60_000; ; ) {
     try {
       const made = (await call()).result;
       const found = made.purchaseUnits[0].payments;
@@ -78,8 +78,8 @@ async function held(name) {
   assert.deepEqual([made.status, authorization.status, authorization.amount.value], ["COMPLETED", "CREATED", "20.00"]);
   return authorization.id;
 }
-const take = async (name, authorizationId, value) =>
-  (await payments.captureAuthorizedPayment({ authorizationId, paypalRequestId: `${prefix}-${name}-c`, prefer, body: { amount: money(value), finalCapture: true } })).result;
+const take = async (name, authorizationId, value, finalCapture = true) =>
+  (await payments.captureAuthorizedPayment({ authorizationId, paypalRequestId: `${prefix}-${name}-c${value}`, prefer, body: { amount: money(value), finalCapture } })).result;
 async function giveBack(name, captureId, value) {
   const { result } = await payments.refundCapturedPayment({ captureId, paypalRequestId: `${prefix}-${name}-r`, prefer, ...(value ? { body: { amount: money(value) } } : {}) });
   assert.ok(["COMPLETED", "PENDING"].includes(result.status), result.status);
@@ -106,6 +106,18 @@ const operations = {
   "partial capture": async () => {
     assert.equal((await take("partial capture", await held("partial capture"), "8.00")).amount.value, "8.00");
     return { captured: 800 };
+  },
+  "captures in parts": async () => {
+    const hold = await held("captures in parts");
+    const ids = [];
+    for (const value of ["5.00", "7.00"]) {
+      const taken = await take("captures in parts", hold, value, false);
+      assert.equal(taken.amount.value, value);
+      ids.push(taken.id);
+    }
+    assert.notEqual(ids[0], ids[1]);
+    assert.equal((await payments.getCapturedPayment({ captureId: ids[0] })).result.amount.value, "5.00");
+    return { captured: 1200, held: 800 };
   },
   refund: async () => {
     await giveBack("refund", (await sold("refund"))[1]);
@@ -147,6 +159,7 @@ const operations = {
 };
 
 for (const [operation, run] of Object.entries(operations)) {
+  if (Boolean(wanted.only) !== (operation === "captures in parts")) continue;
   const line = { operation, reference: `${prefix}-${operation}` };
   try {
     line.told = await run();

@@ -19,7 +19,7 @@ def key(name):
 
 def decided(call):
     """While the outcome is being found out, the same key asks again."""
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while True:
         try:
             return call()
@@ -74,6 +74,14 @@ def partial_capture():
     taken = v1.payment_intents.capture(pay("partial capture", "manual").id, {"amount_to_capture": 800}, key("c2"))
     assert taken.status == "processing" or (taken.status, taken.amount_received) == ("succeeded", 800), taken
     return {"captured": 800}
+
+
+def captures_in_parts():
+    held = pay("captures in parts", "manual").id
+    for index, amount in enumerate((500, 700)):
+        taken = v1.payment_intents.capture(held, {"amount_to_capture": amount, "final_capture": False}, key(f"p{index}"))
+        assert taken.status in ("requires_capture", "processing"), taken
+    return {"captured": 1200, "held": 800}
 
 
 def refund():
@@ -133,13 +141,15 @@ def error():
 
 
 def reason(refusal):
-    """Why no other gateway was asked, or else the code of the error."""
+    """Why no other gateway was asked, or else the code of the error, or the parameter that it is about."""
     unavailable = (refusal.headers or {}).get("sentinel-failover", "").partition("reason=")[2]
-    return unavailable or refusal.code or getattr(refusal.error, "code", None) or type(refusal).__name__
+    return unavailable or refusal.code or getattr(refusal.error, "code", None) or getattr(refusal, "param", None) or type(refusal).__name__
 
 
-for operation in (sale, create_only, authorise, capture, partial_capture, refund, partial_refund, void, retrieve, list_, decline, error):
+for operation in (sale, create_only, authorise, capture, partial_capture, captures_in_parts, refund, partial_refund, void, retrieve, list_, decline, error):
     name = operation.__name__.strip("_").replace("_", " ")
+    if bool(case["only"]) != (operation is captures_in_parts):
+        continue
     line = {"operation": name, "reference": f"{prefix}-{name}"}
     try:
         line |= {"told": operation()}

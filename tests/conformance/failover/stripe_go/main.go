@@ -27,9 +27,11 @@ var (
 		Mandate       bool
 		DeclineAmount int64 `json:"decline_amount"`
 		Code, Night   string
+		Only          string
 	}
 )
 
+const parts = "captures in parts"
 const good, empty = "pm_card_visa", "pm_card_chargeDeclinedInsufficientFunds"
 
 // A report is what the SDK was told of a payment, in cents.
@@ -46,7 +48,7 @@ func want(holds bool, what string, got any) error {
 
 // decided asks again under the same key while the outcome is being found out.
 func decided(params *stripe.PaymentIntentParams) (*stripe.PaymentIntent, error) {
-	for patience := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for patience := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		paid, err := sc.PaymentIntents.New(params)
 		var refusal *stripe.Error
 		doubt := errors.As(err, &refusal) && refusal.LastResponse != nil &&
@@ -166,6 +168,38 @@ var operations = []struct {
 	}},
 	{"capture", func() (report, error) { return report{"captured": 2000}, take("capture", 2000) }},
 	{"partial capture", func() (report, error) { return report{"captured": 800}, take("partial capture", 800) }},
+	{parts, func() (report, error) {
+		held, err := hold(parts)
+		for _, amount := range []int64{500, 700} {
+			if err != nil {
+				return nil, err
+			}
+			params := &stripe.PaymentIntentCaptureParams{AmountToCapture: stripe.Int64(amount), FinalCapture: stripe.Bool(false)}
+			params.SetIdempotencyKey(fmt.Sprintf("%s-%s-%d", prefix, parts, amount))
+			var taken *stripe.PaymentIntent
+			if taken, err = sc.PaymentIntents.Capture(held.ID, params); err == nil {
+				more := taken.Status == stripe.PaymentIntentStatusRequiresCapture || taken.Status == stripe.PaymentIntentStatusProcessing
+				err = want(more, "part", taken)
+			}
+		}
+		return report{"captured": 1200, "held": 800}, err
+	}},
+	{parts, func() (report, error) {
+		held, err := hold(parts)
+		for _, amount := range []int64{500, 700} {
+			if err != nil {
+				return nil, err
+			}
+			params := &stripe.PaymentIntentCaptureParams{AmountToCapture: stripe.Int64(amount), FinalCapture: stripe.Bool(false)}
+			params.SetIdempotencyKey(fmt.Sprintf("%s-%s-%d", prefix, parts, amount))
+			var taken *stripe.PaymentIntent
+			if taken, err = sc.PaymentIntents.Capture(held.ID, params); err == nil {
+				more := taken.Status == stripe.PaymentIntentStatusRequiresCapture || taken.Status == stripe.PaymentIntentStatusProcessing
+				err = want(more, "part", taken)
+			}
+		}
+		return report{"captured": 1200, "held": 800}, err
+	}},
 	{"refund", func() (report, error) { return report{"captured": 2000, "refunded": 2000}, giveBack("refund", 2000) }},
 	{"partial refund", func() (report, error) {
 		return report{"captured": 2000, "refunded": 500}, giveBack("partial refund", 500)
@@ -238,7 +272,7 @@ var operations = []struct {
 	}},
 }
 
-// reason says why no other gateway was asked, or else what the error's code is.
+// reason says why no other gateway was asked, or else what the error's code is, or the parameter that it is about.
 func reason(refusal *stripe.Error) string {
 	if refusal.LastResponse != nil {
 		if _, unavailable, said := strings.Cut(refusal.LastResponse.Header.Get("Sentinel-Failover"), "reason="); said {
@@ -247,6 +281,9 @@ func reason(refusal *stripe.Error) string {
 	}
 	if refusal.Code != "" {
 		return string(refusal.Code)
+	}
+	if refusal.Param != "" {
+		return refusal.Param
 	}
 	return string(refusal.Type)
 }
@@ -261,6 +298,9 @@ func main() {
 	})
 	sc = client.New("sk_test_sandbox", &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
 	for _, operation := range operations {
+		if (wanted.Only == "") == (operation.name == parts) {
+			continue
+		}
 		line := map[string]any{"operation": operation.name, "reference": prefix + "-" + operation.name}
 		told, err := operation.run()
 		var refusal *stripe.Error
