@@ -89,9 +89,9 @@ impl Recorder {
 
     /// Waits until the listener has told of something: a moment before or after it is seen on the wire.
     pub fn told(&self, event: Event) {
-        let patience = std::time::Instant::now() + PATIENCE;
+        let patience = tokio::time::Instant::now() + PATIENCE;
         while !self.events.lock().unwrap().contains(&event) {
-            assert!(std::time::Instant::now() < patience, "nobody tells of {event:?}");
+            assert!(tokio::time::Instant::now() < patience, "nobody tells of {event:?}");
             std::thread::yield_now();
         }
     }

@@ -107,8 +107,12 @@ async fn however_a_gateway_fails_the_breaker_opens_by_its_rule_and_closes_when_i
     let mut tasks = tokio::task::JoinSet::new();
     for (name, fault) in illnesses() {
         tasks.spawn(async move {
-            let route = "    retry: { max: 0 }\n    timeouts: { response_header: 1500ms }\n    breaker: { consecutive: 5, open: 3s, open_max: 6s, half_open_calls: 2 }\n";
-            let (_sandbox, gateway, subject) = start(route).await;
+            // Only where nothing is answered is an answer waited for in vain.
+            let waits = if matches!(fault, Fault::DelayAnswer { .. }) { "3s" } else { "30s" };
+            let route = format!(
+                "    retry: {{ max: 0 }}\n    timeouts: {{ response_header: {waits}, total: 60s }}\n    breaker: {{ consecutive: 5, open: 10s, open_max: 20s, half_open_calls: 2 }}\n"
+            );
+            let (_sandbox, gateway, subject) = start(&route).await;
             fall_ill(&gateway, fault.clone()).await;
             let mut through = 0.0;
             let refused = loop {
@@ -162,7 +166,7 @@ async fn however_a_gateway_fails_the_breaker_opens_by_its_rule_and_closes_when_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_only_answers_late_is_given_a_rest_by_the_slow_rule() {
-    let route = "    breaker: { consecutive: 0, slow_rate: 50%, slow_after: 100ms, min_calls: 4, open: 3s, half_open_calls: 1 }\n";
+    let route = "    breaker: { consecutive: 0, slow_rate: 50%, slow_after: 100ms, min_calls: 4, open: 10s, half_open_calls: 1 }\n";
     let (_sandbox, gateway, subject) = start(route).await;
     gateway.fault(all(Fault::DelayAnswer { ms: Some(120) }));
     for number in 0..4 {
