@@ -1,9 +1,9 @@
 //! What a durable payment costs, and what a failover adds.
 //!
-//! `cargo bench --bench payments [-- --seconds N] [-- --dir DIR]`
+//! `cargo bench --bench payments [-- --seconds N] [-- --dir DIR] [-- --only failover]`
 //!
 //! Everything goes through the real binary, with a ledger on the disk that `--dir` names, between gateways that answer at
-//! once (or after 50 ms). Four tables:
+//! once (or after 50 ms). Four tables, of which `--only` (`failover`, `throughput`, `rate` or `syncs`) chooses one:
 //!
 //! 1. **Failover.** One payment at a time, whose first gateway refuses connections, with the breaker closed and open. What
 //!    is added is over the second gateway's own time, measured on the same kind of connection without Sentinel.
@@ -52,6 +52,8 @@ fn main() {
     let dir = option("--dir").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let dir = tempfile::tempdir_in(dir).expect("a directory to write in");
     let length = Duration::from_secs_f64(seconds);
+    let only = option("--only");
+    let wanted = |table: &str| only.as_deref().is_none_or(|only| only == table);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -60,12 +62,20 @@ fn main() {
     let mut disk = Disk::default();
     disk.measure(dir.path());
     runtime.block_on(async {
-        failover(dir.path(), length).await;
-        disk.measure(dir.path());
-        throughput(dir.path(), length).await;
-        disk.measure(dir.path());
-        fixed_rate(dir.path(), length, &disk).await;
-        syncs(dir.path(), length).await;
+        if wanted("failover") {
+            failover(dir.path(), length).await;
+            disk.measure(dir.path());
+        }
+        if wanted("throughput") {
+            throughput(dir.path(), length).await;
+            disk.measure(dir.path());
+        }
+        if wanted("rate") {
+            fixed_rate(dir.path(), length, &disk).await;
+        }
+        if wanted("syncs") {
+            syncs(dir.path(), length).await;
+        }
     });
     disk.measure(dir.path());
     println!(

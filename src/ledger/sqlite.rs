@@ -17,6 +17,7 @@ mod ids;
 mod names;
 mod read;
 mod recent;
+mod room;
 mod schema;
 mod sealed;
 mod start;
@@ -222,6 +223,7 @@ impl SqliteLedger {
         connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
         connection.pragma_update(None, "cache_spill", false)?;
         let (settled, measured, fatal) = (Arc::clone(&durable), Arc::clone(&gauges), Arc::clone(&options.on_fatal));
+        let room = Arc::new(room::Room::open(path).map_err(io)?);
         let writer = Writer {
             connection,
             keys: Arc::clone(&keys),
@@ -229,7 +231,14 @@ impl SqliteLedger {
             recent: recent::Recent::default(),
             owner,
             gauges: Arc::clone(&gauges),
-            pacer: checkpoint::Pacer::start(path.clone(), Arc::clone(&gauges)).map_err(io)?,
+            pacer: checkpoint::Pacer::start(
+                path.clone(),
+                Arc::clone(&gauges),
+                Arc::clone(&room),
+                Arc::clone(&options.on_fatal),
+            )
+            .map_err(io)?,
+            room,
             syncer: sync::Syncer::start(path, settled, measured, fatal).map_err(io)?,
             durable: Arc::clone(&durable),
             on_fatal: Arc::clone(&options.on_fatal),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::keys::Keys;
 use super::chain::{self, Chain};
-use super::{checkpoint, schema};
+use super::schema;
 
 /// The oldest SQLite without the WAL-reset corruption (fixed in 3.51.3, 2026-03).
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -240,10 +240,6 @@ pub(super) fn open(path: &Path, keys: &Keys, hold: &mut Hold) -> Result<(Connect
     schema::migrate(&mut connection, version.unwrap_or(0), schema::VERSION)?;
     let ledger = identify(&connection, keys, hold)?;
     let chain = chain::end(&connection, keys)?;
-    // Only slower without.
-    if let Err(error) = checkpoint::make_room(path) {
-        tracing::debug!(%error, "the ledger's log has no room of its own yet");
-    }
     hold.sign(ledger)?;
     Ok((connection, chain))
 }

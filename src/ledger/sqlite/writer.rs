@@ -23,6 +23,7 @@ use super::chain::{self, Chain};
 use super::checkpoint::Pacer;
 use super::codec::disk;
 use super::recent::Recent;
+use super::room::Room;
 use super::sync::{Durable, Syncer, Written};
 use super::{Fatal, Gauges};
 use crate::failpoint;
@@ -127,6 +128,7 @@ pub(super) struct Writer {
     pub owner: uuid::Uuid,
     pub gauges: Arc<Gauges>,
     pub pacer: Pacer,
+    pub room: Arc<Room>,
     pub syncer: Syncer,
     pub durable: Arc<Durable>,
     pub on_fatal: Fatal,
@@ -265,7 +267,10 @@ impl Writer {
         }
         failpoint::pass("ledger.commit");
         let number = self.durable.writing();
-        if let Err(failure) = self.execute("COMMIT") {
+        let held = self.room.hold();
+        let committed = self.execute("COMMIT");
+        drop(held);
+        if let Err(failure) = committed {
             self.durable.taken_back();
             return Err(failure);
         }

@@ -4,6 +4,8 @@
 //! the application's own retry a second later gets the very bytes of the answer. Then it ends; whatever comes after is
 //! loaded from the ledger again.
 
+mod carry;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -19,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::core::{self, Action, Event, Here, Pause, Record, Send, State, What, step};
+use super::super::core::{self, Action, Event, Here, Pause, Send, State, What, step};
 use super::answer::{Told, own_error};
 use super::dossier::{Dossier, Note};
 use super::entry::{Ask, Material};
@@ -31,9 +33,7 @@ use crate::config::model::Mode;
 use crate::gateway::outcome::Outcome;
 use crate::gateway::{Head, Incoming, Leg, OwnError};
 use crate::ledger::rows::Position;
-use crate::ledger::{Constraint, LedgerError};
-use crate::resilience::breaker::Permit;
-use crate::telemetry::event::LedgerCommitted;
+pub(super) use carry::Prepared;
 
 /// How long an actor outlives its work.
 const LINGER: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ pub(super) struct Begin {
     pub fp_version: u32,
     pub position: Position,
     /// Until when the payment is ours, on the ledger's clock.
-    pub lease_until: i64,
+    pub lease_until: Rc<Cell<i64>>,
 }
 
 impl Actor {
@@ -154,7 +154,7 @@ impl Actor {
             fingerprint: begin.fingerprint,
             fp_version: begin.fp_version,
             position: begin.position,
-            lease_until: Rc::new(Cell::new(begin.lease_until)),
+            lease_until: begin.lease_until,
             material: None,
             dossier_changed: false,
             flights: FuturesUnordered::new(),
@@ -167,7 +167,7 @@ impl Actor {
     }
 
     /// Begins with the caller who opened it, and with what follows from the first record.
-    pub(super) async fn begin(&mut self, ask: Ask, actions: Vec<Action>, mut permit: Option<(u16, Permit)>) {
+    pub(super) async fn begin(&mut self, ask: Ask, actions: Vec<Action>, mut prepared: Prepared) {
         self.deadline = Some(ask.deadline);
         self.material = Some(Arc::clone(&ask.material));
         self.callers.push(Caller {
@@ -176,7 +176,7 @@ impl Actor {
             reply: ask.reply,
         });
         for action in actions {
-            self.act(action, &mut permit).await;
+            self.act(action, &mut prepared).await;
         }
     }
 
@@ -447,83 +447,6 @@ impl Actor {
             .is_some_and(|attempt| matches!(attempt.leg, Leg::Charge | Leg::Auth | Leg::Fence | Leg::Lookup))
     }
 
-    async fn carry_out(&mut self, next: State, actions: Vec<Action>, own_ids: bool) -> Result<(), Lost> {
-        let mut actions = actions.into_iter().peekable();
-        if let Some(Action::Persist(records)) = actions.next_if(|action| matches!(action, Action::Persist(_))) {
-            self.persist(&next, &records, own_ids).await?;
-            self.state = next;
-            self.noticed(&records);
-        } else {
-            self.state = next;
-        }
-        for action in actions {
-            self.act(action, &mut None).await;
-        }
-        Ok(())
-    }
-
-    /// Makes records durable. Returns when they are, or when somebody else was there first. With `own_ids` no other payment
-    /// may have an id that they name; otherwise such an id goes on leading to the other one.
-    async fn persist(&mut self, next: &State, records: &[Record], own_ids: bool) -> Result<(), Lost> {
-        let engine = Arc::clone(&self.desk.engine);
-        let op_id = Uuid::now_v7();
-        let (mut names, mut holds) = (true, true);
-        loop {
-            let rows = Rows {
-                engine: &engine,
-                route: &self.route,
-                payment: self.payment,
-                state: next,
-                records,
-                dossier: &self.dossier,
-                changed: self.dossier_changed,
-            };
-            let mut change = rows.change(op_id, self.position);
-            if !names {
-                change.ids.clear();
-            }
-            change.holds_order &= holds;
-            let (named, held, lease) = (!change.ids.is_empty(), change.holds_order, change.lease_ms);
-            let begun = Instant::now();
-            match engine.ledger.append(change).await {
-                Ok(position) => {
-                    let (metrics, took) = (&*engine.metrics, begun.elapsed());
-                    LedgerCommitted { metrics, took }.emit();
-                    self.position = position;
-                    self.dossier_changed = false;
-                    if lease > 0 {
-                        self.lease_until.set(engine.ledger.now().saturating_add(lease));
-                    }
-                    return Ok(());
-                }
-                Err(LedgerError::Conflict { .. }) => return Err(Lost::Moved),
-                Err(LedgerError::Taken(Constraint::Id)) if own_ids => return Err(Lost::IdTaken),
-                Err(LedgerError::Taken(Constraint::Id)) if named => names = false,
-                // It had failed and freed its order, which another payment has now. What became known since is recorded
-                // all the same; only another round has to ask for the order again.
-                Err(LedgerError::Taken(Constraint::Order)) if held => {
-                    let again = |record: &Record| matches!(record, Record::Decision(core::Decision::Reopened { .. }));
-                    if records.iter().any(again) {
-                        return Err(Lost::OrderTaken);
-                    }
-                    holds = false;
-                }
-                Err(error @ (LedgerError::Busy | LedgerError::Full)) => {
-                    trouble(&self.desk, &error);
-                    tokio::time::sleep(LEDGER_PAUSE).await;
-                    // Whoever waits is not left without a word. What is not recorded is in doubt, whatever is known.
-                    if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        self.answer_all(core::Verdict::InDoubt { running: true }, false);
-                    }
-                }
-                Err(error) => {
-                    trouble(&self.desk, &error);
-                    return Err(Lost::Gone);
-                }
-            }
-        }
-    }
-
     /// Loads the state again after somebody else had moved it.
     async fn reload(&mut self) -> Result<(), Lost> {
         let ledger = Arc::clone(&self.desk.engine.ledger);
@@ -555,19 +478,36 @@ impl Actor {
         Ok(())
     }
 
-    async fn act(&mut self, action: Action, permit: &mut Option<(u16, Permit)>) {
+    async fn act(&mut self, action: Action, prepared: &mut Prepared) {
         match action {
             // Only ever the first, and carried out there.
             Action::Persist(_) => {}
-            Action::Send(send) => self.send(send, permit).await,
-            Action::Answer { verdict, replay } => self.answer_all(verdict, replay),
+            Action::Send(send) => self.send(send, prepared).await,
+            Action::Answer { verdict, replay } => {
+                self.answer_with(verdict, replay, prepared.reply.take());
+                // Whoever was told is written to before this task tidies up.
+                tokio::task::yield_now().await;
+            }
             Action::AnswerFollowUp { request, verdict } => follow_up::answer(self, request.as_deref(), verdict),
             Action::Schedule { n, pause } => self.schedule(n, pause),
             Action::Notify(notice) => self.notify(&notice),
         }
     }
 
-    async fn send(&mut self, send: Send, permit: &mut Option<(u16, Permit)>) {
+    /// What an attempt of this state is prepared from.
+    fn ground<'a>(&'a self, state: &'a State) -> Ground<'a> {
+        Ground {
+            desk: &self.desk,
+            route: &self.route,
+            payment: self.payment,
+            state,
+            dossier: &self.dossier,
+            material: self.material.as_deref(),
+            lease: (!state.finished()).then_some(&self.lease_until),
+        }
+    }
+
+    async fn send(&mut self, send: Send, prepared: &mut Prepared) {
         let n = send.n;
         if !self.renewed().await {
             let lost = Landed {
@@ -577,17 +517,9 @@ impl Actor {
             self.flights.push(Box::pin(std::future::ready(lost)));
             return;
         }
-        let permit = permit.take_if(|(for_n, _)| *for_n == n).map(|(_, permit)| permit);
-        let ground = Ground {
-            desk: &self.desk,
-            route: &self.route,
-            payment: self.payment,
-            state: &self.state,
-            dossier: &self.dossier,
-            material: self.material.as_deref(),
-            lease: (!self.state.finished()).then_some(&self.lease_until),
-        };
-        match ground.prepare(&send, permit) {
+        let flight = prepared.flight.take_if(|(of, _)| *of == n).map(|(_, flight)| flight);
+        let flight = flight.unwrap_or_else(|| self.ground(&self.state).prepare(&send, None));
+        match flight {
             Ok(flight) => self.flights.push(Box::pin(Rc::clone(&self.desk).fly(flight))),
             Err(reason) => {
                 let skipped = Landed { n, result: Err(reason) };

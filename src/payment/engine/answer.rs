@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::super::core::{Attempt, Decision, Failure, KeyKind, Record, Verdict};
+use super::super::core::{Attempt, Decision, Failure, KeyKind, Record, State, Verdict};
 use super::actor::{Actor, Caller};
 use super::entry::Material;
 use super::{At, Route};
@@ -112,6 +112,11 @@ fn told(verdict: Verdict) -> &'static str {
 impl Actor {
     /// Answers everybody who waits for the payment.
     pub(super) fn answer_all(&mut self, verdict: Verdict, replay: bool) {
+        self.answer_with(verdict, replay, None);
+    }
+
+    /// The same, with what the first of them is told where it was written before.
+    pub(super) fn answer_with(&mut self, verdict: Verdict, replay: bool, mut written: Option<Reply>) {
         let callers = std::mem::take(&mut self.callers);
         for (index, caller) in callers.into_iter().enumerate() {
             let Caller {
@@ -119,7 +124,10 @@ impl Actor {
                 started,
                 reply,
             } = caller;
-            let answer = self.answer(verdict, replay || index > 0, &material, started);
+            let answer = written
+                .take()
+                .unwrap_or_else(|| self.written(&self.state, verdict, &material));
+            let answer = self.answer(verdict, replay || index > 0, answer, &material, started);
             let gateway = answer.gateway.clone().unwrap_or_default();
             let key = material.key.as_deref().map(KeyHash::of);
             if replay {
@@ -150,18 +158,17 @@ impl Actor {
         }
     }
 
-    fn answer(&self, verdict: Verdict, replay: bool, material: &Material, started: Instant) -> Told {
-        let (head, body) = (&material.head, &material.body);
-        let n = match verdict {
-            Verdict::Succeeded { n } | Verdict::Authorised { n } | Verdict::ActionRequired { n } => Some(n),
-            Verdict::Failed { n, .. } => n,
-            Verdict::InDoubt { .. } => self.state.pays().next_back().map(|(n, _)| n),
-        };
-        let at = n.and_then(|n| self.at(n));
-        let mut reply = match n.and_then(|n| self.verbatim(n, at, verdict)) {
+    /// What a verdict on a state is told as, but for the headers that tell of the payment.
+    pub(super) fn written(&self, state: &State, verdict: Verdict, material: &Material) -> Reply {
+        let n = speaks_of(state, verdict);
+        match n.and_then(|n| self.verbatim(state, n, verdict)) {
             Some(answer) => verbatim(answer),
-            None => self.rendered(verdict, n, head, body),
-        };
+            None => self.rendered(state, verdict, n, material),
+        }
+    }
+
+    fn answer(&self, verdict: Verdict, replay: bool, mut reply: Reply, material: &Material, started: Instant) -> Told {
+        let at = speaks_of(&self.state, verdict).and_then(|n| self.at(n));
         let headers = reply.headers_mut();
         put(headers, "sentinel-payment", &self.payment.to_string());
         if let Some(at) = at {
@@ -212,18 +219,22 @@ impl Actor {
 
     /// The gateway of an attempt.
     pub(super) fn at(&self, n: u16) -> Option<&At> {
-        let planned = self.state.gateway_of(self.state.attempt(n)?)?;
+        self.at_in(&self.state, n)
+    }
+
+    fn at_in(&self, state: &State, n: u16) -> Option<&At> {
+        let planned = state.gateway_of(state.attempt(n)?)?;
         self.route.at(&planned.name)
     }
 
     /// The own gateway's very answer, where it says what the verdict says.
-    fn verbatim(&self, n: u16, at: Option<&At>, verdict: Verdict) -> Option<&Incoming> {
-        let gated = self.state.plan.mode == Mode::Gated && self.state.plan.leg() == crate::gateway::Leg::Auth;
-        let translated = gated && self.state.plan.intent == super::super::core::Intent::Sale;
-        if !at?.native || translated {
+    fn verbatim(&self, state: &State, n: u16, verdict: Verdict) -> Option<&Incoming> {
+        let gated = state.plan.mode == Mode::Gated && state.plan.leg() == crate::gateway::Leg::Auth;
+        let translated = gated && state.plan.intent == super::super::core::Intent::Sale;
+        if !self.at_in(state, n)?.native || translated {
             return None;
         }
-        let attempt = self.state.attempt(n)?;
+        let attempt = state.attempt(n)?;
         let (answer, proves) = self.answers.get(&n)?;
         // What a fence or look-up found is not what this answer says.
         let says = match verdict {
@@ -237,14 +248,16 @@ impl Actor {
         (says && answer.status.as_u16() < 500).then_some(answer)
     }
 
-    fn rendered(&self, verdict: Verdict, n: Option<u16>, head: &Head, body: &[u8]) -> Reply {
+    fn rendered(&self, state: &State, verdict: Verdict, n: Option<u16>, material: &Material) -> Reply {
+        let (head, body) = (&material.head, &material.body);
         let dialect = self.route.dialect();
-        let view = || Box::new(self.dossier.view(&self.state, n, Some(verdict)));
+        let view = || Box::new(self.dossier.view(state, n, Some(verdict)));
+        let at = n.and_then(|n| self.at_in(state, n));
         let operation = self.dossier.operation;
         match verdict {
             Verdict::Succeeded { .. } | Verdict::Authorised { .. } | Verdict::ActionRequired { .. } => {
                 let mut reply = dialect.render(&Answer::Payment(operation, view()), head, body);
-                self.hop(reply.headers_mut(), n);
+                hop(reply.headers_mut(), at);
                 reply
             }
             Verdict::Failed {
@@ -253,10 +266,10 @@ impl Actor {
             } => {
                 let decline = self.dossier.decline(declined);
                 let mut reply = dialect.render(&Answer::Declined(view(), decline), head, body);
-                self.hop(reply.headers_mut(), n);
+                hop(reply.headers_mut(), at);
                 reply
             }
-            Verdict::Failed { why, .. } => self.failed(why, head),
+            Verdict::Failed { why, .. } => self.failed(state, why, head),
             Verdict::InDoubt { running } => {
                 let answer = Answer::InDoubt {
                     payment: self.payment.to_string(),
@@ -270,21 +283,15 @@ impl Actor {
         }
     }
 
-    /// Names the gateway behind an answer that Sentinel wrote.
-    fn hop(&self, headers: &mut HeaderMap, n: Option<u16>) {
-        let gateway = n.and_then(|n| self.at(n)).map_or("", |at| at.config.name.as_str());
-        put(headers, "proxy-status", &format!("sentinel; next-hop=\"{gateway}\""));
-    }
-
     /// No effect exists anywhere, and none will.
-    fn failed(&self, why: Failure, head: &Head) -> Reply {
+    fn failed(&self, state: &State, why: Failure, head: &Head) -> Reply {
         let (status, code, message) = match why {
-            Failure::NotExecuted if self.state.reopens() => (
+            Failure::NotExecuted if state.reopens() => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "payment_not_executed",
                 "No gateway could be reached: the payment was not made anywhere. The same request with the same key tries again.",
             ),
-            Failure::NotExecuted if self.state.plan.policy.key == KeyKind::Application => (
+            Failure::NotExecuted if state.plan.policy.key == KeyKind::Application => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "payment_not_executed",
                 "No gateway executed the payment: it was not made anywhere, and will not be under this key.",
@@ -346,6 +353,21 @@ impl Actor {
             }
         }
     }
+}
+
+/// The attempt that a verdict speaks of.
+fn speaks_of(state: &State, verdict: Verdict) -> Option<u16> {
+    match verdict {
+        Verdict::Succeeded { n } | Verdict::Authorised { n } | Verdict::ActionRequired { n } => Some(n),
+        Verdict::Failed { n, .. } => n,
+        Verdict::InDoubt { .. } => state.pays().next_back().map(|(n, _)| n),
+    }
+}
+
+/// Names the gateway behind an answer that Sentinel wrote.
+fn hop(headers: &mut HeaderMap, at: Option<&At>) {
+    let gateway = at.map_or("", |at| at.config.name.as_str());
+    put(headers, "proxy-status", &format!("sentinel; next-hop=\"{gateway}\""));
 }
 
 /// A gateway's answer as it came, but for what belongs to its connection.

@@ -48,14 +48,31 @@ pub(super) struct Flight {
 }
 
 enum Payload {
-    /// The application's own bytes.
-    Own(Box<Outgoing>),
-    /// A request that the adapter writes.
+    /// A request as it goes out: the application's own bytes, or what the adapter wrote. Gone once it was sent.
+    Ready(Option<Box<Outgoing>>),
+    /// A request that the adapter writes once it has a token, or once what has to be answered before it was.
     Written(Box<Request>),
     /// A fence against an earlier attempt.
     Fence(EarlierAttempt),
     /// A question about one.
     Lookup(EarlierAttempt),
+}
+
+impl Payload {
+    /// Writes what can be written before anything is sent, so that it is done while the ledger is at work.
+    fn made_ready(self, at: &At, account: &Account) -> Result<Self, &'static str> {
+        let Self::Written(request) = self else { return Ok(self) };
+        let refused = |refusal: Refusal| refusal.label();
+        let alone = matches!(at.gateway.authentication(account).map_err(refused)?, Auth::Static)
+            && at.gateway.before(&request, account).map_err(refused)?.is_none();
+        match alone {
+            true => {
+                let written = at.gateway.encode(&request, account).map_err(refused)?;
+                Ok(Self::Ready(Some(Box::new(written))))
+            }
+            false => Ok(Self::Written(request)),
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -102,9 +119,10 @@ impl Ground<'_> {
             }
             Leg::Fence | Leg::Lookup => self.question(send, at)?,
         };
+        let payload = payload.made_ready(at, &account)?;
         let permit = match permit {
             Some(permit) => permit,
-            None => self.admit(at, send.leg)?,
+            None => self.desk.admit(at, send.leg)?,
         };
         let kind = match (send.leg, attempt.why) {
             (Leg::Fence, _) => Kind::Fence,
@@ -131,29 +149,6 @@ impl Ground<'_> {
             lease: self.lease.cloned(),
             permit,
         })
-    }
-
-    /// Asks the breaker. A question moves no money and may be its probe.
-    pub fn admit(&self, at: &At, leg: Leg) -> Result<Permit, &'static str> {
-        let harmless = matches!(leg, Leg::Fence | Leg::Lookup);
-        let probing = if harmless || !at.has_credentials() {
-            Probing::Allowed
-        } else {
-            Probing::Avoid
-        };
-        match at.breaker.admit(At::instant(), probing) {
-            Ok(mut permit) => {
-                if let Some(transition) = permit.take_transition() {
-                    at.transition(&transition);
-                }
-                Ok(permit)
-            }
-            Err(_) => {
-                at.metrics.rejected();
-                self.desk.probe(at);
-                Err("circuit_open")
-            }
-        }
     }
 
     fn key(&self, at: &At, leg: Leg, key: Key) -> String {
@@ -190,7 +185,7 @@ impl Ground<'_> {
                 body: material.body.clone(),
             };
             let asked = Request::Pay(Box::new(material.pay.clone()));
-            return Ok((Payload::Own(Box::new(outgoing)), Some(asked), None));
+            return Ok((Payload::Ready(Some(Box::new(outgoing))), Some(asked), None));
         }
         let mut pay = if at.native {
             material.pay.clone()
@@ -357,6 +352,29 @@ impl Ground<'_> {
 }
 
 impl Desk {
+    /// Asks the breaker. A question moves no money and may be its probe.
+    pub(super) fn admit(self: &Rc<Self>, at: &At, leg: Leg) -> Result<Permit, &'static str> {
+        let harmless = matches!(leg, Leg::Fence | Leg::Lookup);
+        let probing = if harmless || !at.has_credentials() {
+            Probing::Allowed
+        } else {
+            Probing::Avoid
+        };
+        match at.breaker.admit(At::instant(), probing) {
+            Ok(mut permit) => {
+                if let Some(transition) = permit.take_transition() {
+                    at.transition(&transition);
+                }
+                Ok(permit)
+            }
+            Err(_) => {
+                at.metrics.rejected();
+                self.probe(at);
+                Err("circuit_open")
+            }
+        }
+    }
+
     /// Sends it. Whatever happens, there is one answer.
     pub(super) async fn fly(self: Rc<Self>, mut flight: Flight) -> Landed {
         let n = flight.n;
@@ -479,8 +497,11 @@ impl Desk {
 
     /// The request for the wire. `Err` is why there is none: nothing was sent then.
     async fn written(self: &Rc<Self>, flight: &mut Flight, deadline: Instant) -> Result<Outgoing, Unsent> {
-        if let Payload::Own(outgoing) = &flight.payload {
-            return Ok(Outgoing::clone(outgoing));
+        if let Payload::Ready(outgoing) = &mut flight.payload {
+            return outgoing
+                .take()
+                .map(|outgoing| *outgoing)
+                .ok_or(Unsent::Because("sent_before"));
         }
         match flight.at.gateway.authentication(&flight.account) {
             Ok(Auth::Static) => {}
@@ -493,7 +514,7 @@ impl Desk {
         self.prepared(flight, deadline).await?;
         let gateway = flight.at.gateway;
         match &flight.payload {
-            Payload::Own(outgoing) => Ok(Outgoing::clone(outgoing)),
+            Payload::Ready(_) => Err(Unsent::Because("sent_before")),
             Payload::Written(request) => Ok(gateway.encode(request, &flight.account)?),
             Payload::Fence(earlier) => gateway
                 .fence(earlier, &flight.account)

@@ -1,5 +1,6 @@
 //! Payments that the ledger has: read, their lease taken, and worked on.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -109,7 +110,7 @@ async fn loaded(desk: &Rc<Desk>, payment: Uuid) -> Result<Option<Box<Found>>, Lo
         fingerprint: row.fingerprint,
         fp_version: row.fp_version,
         position: row.position,
-        lease_until: row.lease_until,
+        lease_until: Rc::new(Cell::new(row.lease_until)),
     };
     Ok(Some(Box::new(Found { begin, recovered })))
 }

@@ -1,5 +1,6 @@
 //! Payments that begin: recorded with their first attempt before its first byte (safety.md D1).
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::core::{self, Action, Event, Phase, Plan, Record, State, What, step};
-use super::actor::{Actor, Begin, key_reused, order_taken, unavailable};
+use super::actor::{Actor, Begin, Prepared, key_reused, order_taken, unavailable};
 use super::answer::own_error;
 use super::dossier::Dossier;
 use super::entry::Ask;
@@ -84,15 +85,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
     // A breaker that is open refuses the first attempt before the ledger is asked, so that opening the payment, skipping
     // the attempt and licensing the next one are one write.
     let mut permit = None;
-    let ground = Ground {
-        desk: &desk,
-        route: &route,
-        payment,
-        state: &state,
-        dossier: &dossier,
-        material: Some(&material),
-        lease: None,
-    };
+    let lease_until = Rc::new(Cell::new(0));
     if native_open
         && let Some(Action::Send(send)) = actions.last().cloned()
         && let Some(at_first) = state
@@ -100,8 +93,8 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
             .gateway(send.gateway)
             .and_then(|planned| route.at(&planned.name))
     {
-        match ground.admit(at_first, send.leg) {
-            Ok(admitted) => permit = Some((send.n, admitted)),
+        match desk.admit(at_first, send.leg) {
+            Ok(admitted) => permit = Some(admitted),
             Err(reason) => {
                 let what = What::Skipped { n: send.n, reason };
                 let (skipped, then) = step(state.clone(), Event { at, what });
@@ -116,7 +109,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
         _ => return None,
     };
     let deadline = i64::try_from(route.failover().deadline.as_millis()).unwrap_or(i64::MAX);
-    let mut generation = 0;
+    let (mut generation, mut prepared) = (0, Prepared::default());
     let position = loop {
         let key_hash = source.hash(engine.ledger.keys(), &route, payment, generation);
         let rows = Rows {
@@ -135,7 +128,25 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
             engine.ledger.now().saturating_add(deadline),
         );
         let begun = Instant::now();
-        match engine.ledger.open(row).await {
+        let opening = engine.ledger.open(row);
+        // The writer is at work. What is to be sent when it is done is made ready meanwhile.
+        if prepared.flight.is_none() {
+            let send = actions.iter().find_map(|action| match action {
+                Action::Send(send) => Some(send),
+                _ => None,
+            });
+            let ground = Ground {
+                desk: &desk,
+                route: &route,
+                payment,
+                state: &state,
+                dossier: &dossier,
+                material: Some(&material),
+                lease: Some(&lease_until),
+            };
+            prepared.flight = send.map(|send| (send.n, ground.prepare(send, permit.take())));
+        }
+        match opening.await {
             Ok(Opened::New(position)) => {
                 let (metrics, took) = (&*engine.metrics, begun.elapsed());
                 LedgerCommitted { metrics, took }.emit();
@@ -169,9 +180,10 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
             }
         }
     };
+    lease_until.set(engine.ledger.now().saturating_add(Rows::lease(&route)));
     let begin = Begin {
         payment,
-        lease_until: engine.ledger.now().saturating_add(Rows::lease(&route)),
+        lease_until,
         route,
         state,
         dossier,
@@ -181,7 +193,7 @@ async fn opened(desk: Rc<Desk>, payment: Uuid, opening: Opening, inbox: mpsc::Re
     };
     let mut actor = Actor::new(desk, begin, inbox);
     actor.noticed(&records);
-    actor.begin(ask, actions.split_off(1), permit).await;
+    actor.begin(ask, actions.split_off(1), prepared).await;
     Some(actor)
 }
 
