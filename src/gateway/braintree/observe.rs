@@ -388,7 +388,8 @@ fn declined(transaction: &Map<String, Value>, status: &str, observation: &mut Ob
             "failed".clone_into(&mut observation.rule);
             return;
         }
-        _ => processor.unwrap_or("2000").to_owned(),
+        // A decline without a code allows nothing.
+        _ => processor.unwrap_or("unknown").to_owned(),
     };
     let card = transaction.get("credit_card").and_then(Value::as_object);
     let network = card.and_then(|card| text(card, "card_type")).map(|kind| match kind {

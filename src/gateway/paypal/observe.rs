@@ -300,7 +300,12 @@ pub(super) fn declined(object: &Map<String, Value>, observation: &mut Observatio
         .get("status_details")
         .and_then(|details| details.get("reason"))
         .and_then(Value::as_str);
-    let code = processor("response_code").or(reason).unwrap_or("INSTRUMENT_DECLINED");
+    // An error of PayPal's own is no verdict on the card, and none that allows another try.
+    let bare = match text(object, "status") {
+        Some("FAILED") => "FAILED",
+        _ => "INSTRUMENT_DECLINED",
+    };
+    let code = processor("response_code").or(reason).unwrap_or(bare);
     let advice_code = processor("payment_advice_code");
     let brand = object
         .get("network_transaction_reference")
@@ -316,6 +321,9 @@ pub(super) fn declined(object: &Map<String, Value>, observation: &mut Observatio
         ..Advice::default()
     };
     let verdict = declines::classify(Dialect::Paypal, code, &advice);
+    // PayPal's own reason beside the processor's code: the stricter holds. One that is in no table says nothing.
+    let own = reason.map(|reason| declines::classify(Dialect::Paypal, reason, &Advice::default()));
+    let verdict = own.filter(|own| own.known).map_or(verdict, |own| verdict.and(own));
     observation.decline = Some(Decline {
         canonical: verdict.canonical.to_owned(),
         class: verdict.class,

@@ -305,6 +305,34 @@ fn the_capture_decides_and_not_the_order() {
 }
 
 #[test]
+fn of_a_declined_captures_code_and_reason_the_stricter_holds() {
+    let request = parse("/v2/checkout/orders", &sale().to_string()).unwrap();
+    let read = |status: &str, code: Option<&str>, reason: Option<&str>| {
+        let mut body = paid();
+        let capture = &mut body["purchase_units"][0]["payments"]["captures"][0];
+        capture["status"] = status.into();
+        capture["processor_response"] = json!({ "response_code": code });
+        capture["status_details"] = json!({ "reason": reason });
+        Paypal
+            .observe(Leg::Charge, Some(&request), None, &incoming(201, &body))
+            .outcome
+    };
+    let fraud = Some("DECLINED_BY_RISK_FRAUD_FILTERS");
+    assert_eq!(
+        read("DECLINED", Some("0500"), None),
+        Outcome::Declined(DeclineClass::Soft)
+    );
+    assert_eq!(
+        read("DECLINED", Some("0500"), fraud),
+        Outcome::Declined(DeclineClass::Fraud)
+    );
+    assert_eq!(read("DECLINED", None, fraud), Outcome::Declined(DeclineClass::Fraud));
+    assert_eq!(read("DECLINED", None, None), Outcome::Declined(DeclineClass::Soft));
+    // An error of PayPal's own, after which nobody says that another try is welcome.
+    assert_eq!(read("FAILED", None, None), Outcome::Declined(DeclineClass::Hard));
+}
+
+#[test]
 fn errors_prove_what_paypal_says_they_do() {
     let outcome = |leg: Leg, status: u16, name: &str, issue: &str| {
         let body =

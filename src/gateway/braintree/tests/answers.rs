@@ -189,6 +189,12 @@ fn braintrees_own_word_and_the_networks_make_a_decline_stricter() {
     );
 }
 
+#[test]
+fn a_decline_without_a_code_stops() {
+    let seen = observe(Leg::Charge, &sale(), 422, &decline("processor_declined", ""));
+    assert_eq!(seen.outcome, Outcome::Declined(DeclineClass::Hard));
+}
+
 fn validation(code: &str) -> String {
     format!(
         "<api-error-response><errors><errors type=\"array\"/><transaction><errors type=\"array\"><error><code>{code}</code>\
