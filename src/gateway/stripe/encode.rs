@@ -69,6 +69,20 @@ fn segment<'a>(id: Option<&'a String>, what: &str) -> Result<&'a str, Refusal> {
         .ok_or_else(|| Refusal::Operation(format!("{what} without Stripe's id")))
 }
 
+/// A charge that was made without an intent has no other name: it stands for the payment, and is acted on as a charge.
+fn intent(target: &Target) -> Option<&String> {
+    target.payment.as_ref().filter(|id| !charge(id))
+}
+
+fn charged(target: &Target) -> Option<&String> {
+    let alone = target.payment.as_ref().filter(|id| charge(id));
+    alone.or(target.charge.as_ref())
+}
+
+fn charge(id: &str) -> bool {
+    id.starts_with("ch_") || id.starts_with("py_")
+}
+
 /// Writes a canonical request.
 pub fn encode(request: &Request, account: &Account) -> Result<Outgoing, Refusal> {
     let post = |target: String, form| outgoing(Method::POST, target, form, account);
@@ -83,28 +97,28 @@ pub fn encode(request: &Request, account: &Account) -> Result<Outgoing, Refusal>
         } => {
             let amount = exact(*amount, *units)?.map(|units| units.to_string());
             let mut form = Writer::default();
-            if target.payment.is_some() {
+            if let Some(intent) = intent(target) {
                 form.maybe(&["amount_to_capture"], amount.as_deref());
                 if !*last {
                     form.put(&["final_capture"], "false");
                 }
-                let id = segment(target.payment.as_ref(), "capture")?;
+                let id = segment(Some(intent), "capture")?;
                 return post(format!("/v1/payment_intents/{id}/capture"), form);
             }
             form.maybe(&["amount"], amount.as_deref());
-            let id = segment(target.charge.as_ref(), "capture")?;
+            let id = segment(charged(target), "capture")?;
             post(format!("/v1/charges/{id}/capture"), form)
         }
         Request::Void { target, reason } => {
             let mut form = Writer::default();
-            if target.payment.is_some() {
+            if let Some(intent) = intent(target) {
                 let known = ["abandoned", "duplicate", "fraudulent", "requested_by_customer"];
                 let reason = reason.as_deref().filter(|reason| known.contains(reason));
                 form.maybe(&["cancellation_reason"], reason);
-                let id = segment(target.payment.as_ref(), "void")?;
+                let id = segment(Some(intent), "void")?;
                 return post(format!("/v1/payment_intents/{id}/cancel"), form);
             }
-            form.put(&["charge"], segment(target.charge.as_ref(), "void")?);
+            form.put(&["charge"], segment(charged(target), "void")?);
             post("/v1/refunds".to_owned(), form)
         }
         Request::Refund {
@@ -116,9 +130,9 @@ pub fn encode(request: &Request, account: &Account) -> Result<Outgoing, Refusal>
             metadata: own,
         } => {
             let mut form = Writer::default();
-            match &target.payment {
-                Some(_) => form.put(&["payment_intent"], segment(target.payment.as_ref(), "refund")?),
-                None => form.put(&["charge"], segment(target.charge.as_ref(), "refund")?),
+            match intent(target) {
+                Some(intent) => form.put(&["payment_intent"], segment(Some(intent), "refund")?),
+                None => form.put(&["charge"], segment(charged(target), "refund")?),
             }
             let amount = exact(*amount, *units)?.map(|units| units.to_string());
             form.maybe(&["amount"], amount.as_deref());

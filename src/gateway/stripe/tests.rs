@@ -204,6 +204,48 @@ fn refusals_are_read_by_the_decision_table() {
 }
 
 #[test]
+fn a_charge_without_an_intent_is_ended_as_a_charge() {
+    let charge = json!({"id": "ch_1", "object": "charge", "amount": 2000, "amount_captured": 2000, "currency": "usd",
+        "status": "succeeded", "captured": true, "payment_intent": null, "metadata": {"order_id": "6735"}});
+    let seen = observe(Leg::Charge, None, 200, &charge);
+    assert_eq!(seen.outcome, Outcome::Succeeded);
+    let target = Target {
+        payment: seen.payment_id,
+        charge: seen.charge_id,
+        ..Target::default()
+    };
+    let written = |request: &Request| {
+        let outgoing = Stripe.encode(request, &account()).unwrap();
+        let body = String::from_utf8(outgoing.body.to_vec()).unwrap();
+        (outgoing.target, body)
+    };
+    let (path, body) = written(&Request::Refund {
+        target: target.clone(),
+        amount: None,
+        units: None,
+        reason: None,
+        reference: None,
+        metadata: indexmap::IndexMap::new(),
+    });
+    assert!(
+        path == "/v1/refunds" && body.contains("charge=ch_1") && !body.contains("payment_intent"),
+        "{body}"
+    );
+    let (path, body) = written(&Request::Void {
+        target: target.clone(),
+        reason: None,
+    });
+    assert!(path == "/v1/refunds" && body.contains("charge=ch_1"), "{path} {body}");
+    let (path, _) = written(&Request::Capture {
+        target,
+        amount: None,
+        units: None,
+        last: true,
+    });
+    assert_eq!(path, "/v1/charges/ch_1/capture");
+}
+
+#[test]
 fn a_fence_proves_absence_only_by_our_own_tombstone_or_a_cancel() {
     let account = account();
     let earlier = EarlierAttempt {
