@@ -12,6 +12,8 @@ use crate::gateway::{AccessToken, Auth};
 
 /// A token is fetched anew this long before it expires.
 const MARGIN: Duration = Duration::from_secs(60);
+/// The longest that one is kept, whatever its gateway says of it.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long fetching one may take: no more than a fraction of an attempt.
 const FETCH: Duration = Duration::from_secs(5);
 
@@ -29,7 +31,7 @@ impl Tokens {
     }
 
     fn keep(&self, at: &At, token: &AccessToken) {
-        let good = Duration::from_secs(token.expires_in).saturating_sub(MARGIN);
+        let good = kept_for(token);
         let entry = (token.clone(), Instant::now() + good, at.credentials.clone());
         self.kept.insert(place(at), entry);
     }
@@ -38,6 +40,12 @@ impl Tokens {
     pub fn forget(&self, at: &At) {
         self.kept.remove(&place(at));
     }
+}
+
+fn kept_for(token: &AccessToken) -> Duration {
+    Duration::from_secs(token.expires_in)
+        .saturating_sub(MARGIN)
+        .min(LONGEST)
 }
 
 fn place(at: &At) -> (Arc<str>, String) {
@@ -61,5 +69,23 @@ impl Desk {
         let token = at.gateway.read_token(&exchanged.answer?)?;
         self.engine.tokens.keep(at, &token);
         Some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_of_a_gateways_makes_a_time_that_is_none() {
+        for (said, kept) in [(0, 0), (30, 0), (32_400, 32_340), (u64::MAX, 24 * 3600)] {
+            let token = AccessToken {
+                value: String::new().into(),
+                expires_in: said,
+            };
+            let good = kept_for(&token);
+            assert_eq!(good, Duration::from_secs(kept));
+            assert!(Instant::now().checked_add(good).is_some());
+        }
     }
 }
