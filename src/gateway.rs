@@ -8,6 +8,7 @@ pub mod adyen;
 pub mod announcement;
 pub mod braintree;
 pub mod canonical;
+mod credential;
 pub mod custom;
 pub mod errors;
 pub mod idempotency;
@@ -466,6 +467,27 @@ pub trait Gateway: Send + Sync {
     /// is one that [`Gateway::announce`] wrote; `None` for the gateway's own, which the gateway answers for.
     fn verification(&self, _body: &[u8], _keys: &WebhookKeys<'_>, _now: i64) -> Option<Reply> {
         None
+    }
+
+    /// Whether its webhooks tell money that is held from money that is taken.
+    fn tells_holds(&self) -> bool {
+        true
+    }
+
+    /// Whether the credential of an application's request moves live money (`Some(true)`) or none; `None` where it does not
+    /// show.
+    fn moves_live(&self, _headers: &HeaderMap) -> Option<bool> {
+        None
+    }
+
+    /// The same of an account's own credentials.
+    fn holds_live(&self, _credentials: &Credentials) -> Option<bool> {
+        None
+    }
+
+    /// Whether it fences by a reference that need not be unique, and so may end another payment that bears it.
+    fn fences_by_reference(&self) -> bool {
+        false
     }
 
     /// Verifies a webhook of this gateway and reads what it proves. `now` is Unix time in seconds, against replays.

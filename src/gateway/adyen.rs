@@ -158,6 +158,15 @@ impl Gateway for Adyen {
         Some(KEY_HEADER)
     }
 
+    fn tells_holds(&self) -> bool {
+        false
+    }
+
+    /// Of several payments with one reference `/cancels` means the latest.
+    fn fences_by_reference(&self) -> bool {
+        true
+    }
+
     fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {
         announce::write(told).into_iter().collect()
     }
@@ -196,6 +205,10 @@ fn refusal_code(reason: &str) -> Option<&'static str> {
         .find(|(_, known)| known.eq_ignore_ascii_case(reason))
         .map(|(code, _)| *code)
 }
+
+/// What stands for the code of a refusal that says neither a code nor a reason that is known: no code of Adyen's, so that
+/// it is a plain *stop*.
+const UNKNOWN_REFUSAL: &str = "unknown";
 
 /// Adyen's page "Refusal reasons".
 const REFUSALS: [(&str, &str); 47] = [

@@ -41,6 +41,7 @@ use zeroize::Zeroizing;
 
 use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Order, Refusal, Request};
+use super::credential::{basic_or_bearer, live};
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
@@ -186,6 +187,14 @@ impl Gateway for Razorpay {
             ObjectKind::RequestId => "req_",
         };
         format!("{prefix}{}", id(prefix, seed))
+    }
+
+    fn moves_live(&self, headers: &HeaderMap) -> Option<bool> {
+        live(&basic_or_bearer(headers)?, &["rzp"])
+    }
+
+    fn holds_live(&self, credentials: &Credentials) -> Option<bool> {
+        live(credentials.get("key_id")?, &["rzp"])
     }
 
     fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {

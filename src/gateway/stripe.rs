@@ -29,13 +29,14 @@ use http::{HeaderMap, Method};
 
 use super::announcement::{Announcement, Written};
 use super::canonical::{Answer, EarlierAttempt, ObjectKind, Refusal, Request};
+use super::credential::{basic_or_bearer, live};
 use super::idempotency::header_key;
 use super::outcome::Observation;
 use super::webhook::{WebhookError, WebhookFact, WebhookKeys};
 use super::{
     Account, Capabilities, FenceStrength, Gateway, Head, Incoming, Leg, Outgoing, OwnError, Recognised, Reply,
 };
-use crate::config::model::Dialect;
+use crate::config::model::{Credentials, Dialect};
 
 /// The API version that Sentinel speaks on its own behalf, and the one it answers in when the application names none:
 /// the one that the newest official SDKs pin.
@@ -141,6 +142,14 @@ impl Gateway for Stripe {
 
     fn mint(&self, kind: ObjectKind, seed: &[u8; 16]) -> String {
         ids::mint(kind, seed)
+    }
+
+    fn moves_live(&self, headers: &HeaderMap) -> Option<bool> {
+        live(&basic_or_bearer(headers)?, &["sk", "rk"])
+    }
+
+    fn holds_live(&self, credentials: &Credentials) -> Option<bool> {
+        live(credentials.get("secret_key")?, &["sk", "rk"])
     }
 
     fn announce(&self, told: &Announcement<'_>) -> Vec<Written> {

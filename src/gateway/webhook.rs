@@ -45,6 +45,8 @@ pub struct WebhookFact {
     pub reference: Option<String>,
     /// The idempotency key of the request that it came of, where the gateway says it.
     pub key: Option<String>,
+    /// The account that it is of, by the name of the credential that holds it, where one key signs for several.
+    pub account: Option<(&'static str, String)>,
     /// What it proves, with the gateway's ids.
     pub observation: Observation,
     /// When it happened at the gateway, seconds of Unix time.

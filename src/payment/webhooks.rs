@@ -98,7 +98,7 @@ pub async fn receive(desk: &Rc<Desk>, gateway: &GatewayConfig, headers: &HeaderM
     };
     let mut about = Vec::new();
     for fact in &facts {
-        match bring(engine, &gateway.name, fact).await {
+        match bring(engine, gateway, fact).await {
             Ok((payment, came)) => {
                 let id = payment.map(|payment| payment.to_string()).unwrap_or_default();
                 tell(&fact.event, &id, came.word());
@@ -184,11 +184,16 @@ enum By {
     Request,
 }
 
-async fn bring(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<(Option<Uuid>, Came), Unrecorded> {
+async fn bring(
+    engine: &Engine,
+    config: &GatewayConfig,
+    fact: &WebhookFact,
+) -> Result<(Option<Uuid>, Came), Unrecorded> {
+    let gateway = config.name.as_str();
     let Some(leg) = fact.leg else {
         return Ok((None, Came::Silent));
     };
-    let finding = Finding::from_webhook(&fact.observation);
+    let mut finding = Finding::from_webhook(&fact.observation);
     if finding.outcome == Outcome::Unknown && !finding.pending {
         return Ok((None, Came::Silent));
     }
@@ -205,12 +210,26 @@ async fn bring(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<(Op
     };
     let pays = state.attempt(n).is_some_and(|attempt| attempt.why == Why::Pay);
     let under_way = state.attempt(n).is_some_and(Attempt::pending);
+    // Where it does not say whether money is held or taken, the attempt knows: a sale takes it.
+    let tells = gateway::for_dialect(config.dialect).is_none_or(|api| api.tells_holds());
+    let sale = state.attempt(n).is_some_and(|attempt| attempt.leg == Leg::Charge);
+    if !tells && sale && finding.outcome == Outcome::Authorised {
+        finding.outcome = Outcome::Succeeded;
+    }
     // That a gateway has begun is no news while its own answer is still to come; and a webhook about a payment tells of
     // effects and declines, never of what arrived.
     // Webhooks come in any order: a decline before the effect that is known of the same object is old news.
     let old = state.attempt(n).is_some_and(|attempt| attempt.known.effect());
     let old = old && pays && matches!(finding.outcome, Outcome::Declined(_));
     let decided = state.attempt(n).is_some_and(|attempt| !attempt.known.unknown());
+    // What the customer completes after a decline, from the browser, is another request's: this attempt's end is told.
+    let over = state.attempt(n).is_some_and(|attempt| {
+        let open = state
+            .gateway_of(attempt)
+            .is_some_and(|planned| planned.declines_stay_open);
+        open && matches!(attempt.known.outcome(), Outcome::Declined(_)) && !attempt.known.fenced()
+    });
+    let old = old || (over && pays);
     let nothing_new = old || (finding.outcome == Outcome::Unknown && (under_way || decided));
     if nothing_new || (pays && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_))) {
         return Ok((Some(id), Came::Silent));
@@ -229,6 +248,36 @@ async fn bring(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<(Op
 
 /// The payment that a fact is about.
 async fn find(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Option<(Payment, By)>, Unrecorded> {
+    let Some((payment, by)) = named(engine, gateway, fact).await? else {
+        return Ok(None);
+    };
+    Ok(of_its_account(engine, gateway, &payment, fact)
+        .await?
+        .then_some((payment, by)))
+}
+
+/// Whether a fact is of the account that the payment is asked for at. What several accounts know by one reference, one of
+/// them may have and the other not.
+async fn of_its_account(
+    engine: &Engine,
+    gateway: &str,
+    payment: &Payment,
+    fact: &WebhookFact,
+) -> Result<bool, Unrecorded> {
+    let Some((credential, account)) = &fact.account else {
+        return Ok(true);
+    };
+    let route = engine.route_of(&payment.tenant, &payment.route).await;
+    let route = route.map_err(|error| {
+        tracing::warn!(%error, "the account of a webhook could not be looked up");
+        Unrecorded
+    })?;
+    let known = route.and_then(|route| Some(route.at(gateway)?.credentials.get(credential)?.to_owned()));
+    Ok(known.is_none_or(|known| known == *account))
+}
+
+/// The payment that a fact names.
+async fn named(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Option<(Payment, By)>, Unrecorded> {
     let ledger = engine.ledger();
     let said = &fact.observation;
     for id in [&said.modification_id, &said.charge_id, &said.payment_id]
@@ -268,12 +317,12 @@ async fn find(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Opti
     let Some(reference) = &fact.reference else {
         return Ok(None);
     };
-    let named = |route: &&std::sync::Arc<super::engine::Route>| {
+    let guarded = |route: &&std::sync::Arc<super::engine::Route>| {
         let failover = route.failover();
         failover.order_guard || failover.key == KeyPolicy::Natural
     };
     let mut fits = Vec::new();
-    for route in routes.iter().filter(named) {
+    for route in routes.iter().filter(guarded) {
         let filter = Filter {
             route: Some(route.name().to_owned()),
             in_doubt: true,

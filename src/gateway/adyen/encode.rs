@@ -53,14 +53,17 @@ pub(super) fn request(request: &Request, account: &Account) -> Result<Outgoing, 
 }
 
 /// A cancel by reference. It releases what has arrived by now; a request that arrives later is executed all the same,
-/// which is why this is F2 and never proves anything by itself.
+/// which is why this is F2 and never proves anything by itself. It carries no key: Adyen would answer the same one asked for
+/// again with what the first came to, and what has arrived since would stay.
 pub(super) fn fence(earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
     if earlier.automatic_capture {
         return None;
     }
     let mut body = modification(account).ok()?;
     body.insert("paymentReference".to_owned(), earlier.reference.clone()?.into());
-    post(account, "cancels", body).ok()
+    let mut outgoing = post(account, "cancels", body).ok()?;
+    outgoing.headers.remove(KEY_HEADER);
+    Some(outgoing)
 }
 
 /// Lists the payment methods of the merchant account: moves nothing, and needs the key and the account to be good.
@@ -307,10 +310,12 @@ fn optional(pay: &Pay, body: &mut Map<String, Value>) {
     put("shopperEmail", pay.buyer.email.as_ref(), 256);
     put("telephoneNumber", pay.buyer.phone.as_ref(), 64);
     put("shopperIP", pay.buyer.ip.as_ref(), 64);
+    // Adyen's own list; it refuses payments for other characters.
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || " .,'_-?+*/".contains(*c);
     let statement = pay
         .statement
         .as_ref()
-        .map(|statement| statement.chars().take(22).collect::<String>());
+        .map(|statement| statement.chars().filter(allowed).take(22).collect::<String>());
     put("shopperStatement", statement.as_ref(), 88);
     if let Some((first, last)) = pay.buyer.name.as_deref().and_then(|name| name.trim().rsplit_once(' ')) {
         let cut = |text: &str| text.chars().take(80).collect::<String>();

@@ -131,13 +131,15 @@ fn payment(request: Option<&Request>, reference: Option<&str>, body: &Map<String
 }
 
 fn refused(mut observation: Observation, body: &Map<String, Value>, additional: Option<&Value>) -> Observation {
-    let code = match text(body, "refusalReasonCode") {
-        Some(code) => code,
-        None if text(body, "resultCode") == Some("Cancelled") => "15",
-        None => "2",
+    let reason = text(body, "refusalReason");
+    let code = match (text(body, "refusalReasonCode"), reason.and_then(super::refusal_code)) {
+        (Some(code), _) | (None, Some(code)) => code,
+        (None, None) if text(body, "resultCode") == Some("Cancelled") => "15",
+        // A reason that is not known allows nothing.
+        (None, None) => super::UNKNOWN_REFUSAL,
     };
     let (verdict, advice) = verdict(code, additional);
-    let message = text(body, "refusalReason").unwrap_or_else(|| super::refusal_reason(code));
+    let message = reason.unwrap_or_else(|| super::refusal_reason(code));
     observation.decline = Some(Decline {
         canonical: verdict.canonical.to_owned(),
         class: verdict.class,

@@ -143,6 +143,8 @@ fn fact(item: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         leg,
         reference: text("merchantReference").map(str::to_owned),
         key: None,
+        // A webhook of the company's tells of all its merchant accounts under one key.
+        account: text("merchantAccountCode").map(|account| ("merchant_account", account.to_owned())),
         observation,
         occurred_at: text("eventDate")
             .and_then(|date| date.parse::<jiff::Timestamp>().ok())
@@ -157,8 +159,8 @@ fn amount(item: &Map<String, Value>) -> Option<Amount> {
 }
 
 fn refusal(item: &Map<String, Value>, reason: Option<&str>, observation: &mut Observation) {
+    let code = reason.and_then(super::refusal_code).unwrap_or(super::UNKNOWN_REFUSAL);
     let reason = reason.unwrap_or("Refused");
-    let code = super::refusal_code(reason).unwrap_or("2");
     let (verdict, advice) = observe::verdict(code, item.get("additionalData"));
     if verdict.class != DeclineClass::Ambiguous {
         observation.outcome = Outcome::Declined(verdict.class);

@@ -86,6 +86,7 @@ fn fact(notification: &Map<String, Value>) -> Result<WebhookFact, WebhookError> 
             leg: None,
             reference: None,
             key: None,
+            account: None,
             observation: Observation::bare(Outcome::Unknown, "other_webhook"),
             occurred_at: moment(&at),
         });
@@ -107,6 +108,7 @@ fn fact(notification: &Map<String, Value>) -> Result<WebhookFact, WebhookError> 
         leg: Some(leg),
         reference: text(transaction, "order_id").map(reference),
         key: None,
+        account: None,
         observation,
         occurred_at: moment(&at),
     })

@@ -195,6 +195,7 @@ fn fact(event: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         leg,
         reference: text(resource, "custom_id"),
         key: None,
+        account: None,
         observation,
         occurred_at: time.map(|time| time.as_second()),
     })

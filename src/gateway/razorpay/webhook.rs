@@ -86,6 +86,7 @@ fn fact(headers: &HeaderMap, event: &Map<String, Value>) -> Result<WebhookFact, 
         leg,
         reference,
         key: None,
+        account: None,
         observation: observe::answer(asked, None, None, &answer),
         occurred_at: event.get("created_at").and_then(Value::as_i64),
     })

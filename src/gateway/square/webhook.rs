@@ -66,6 +66,7 @@ fn fact(event: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         leg,
         reference: reference.and_then(Value::as_str).map(str::to_owned),
         key: None,
+        account: None,
         observation: observe::answer(asked, None, None, &answer),
         occurred_at: text("created_at")
             .and_then(|at| at.parse::<jiff::Timestamp>().ok())

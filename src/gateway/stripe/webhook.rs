@@ -87,6 +87,7 @@ pub fn read(
             leg => leg,
         }),
         key,
+        account: None,
         reference: metadata.get(REFERENCE_KEY).cloned().or_else(|| order(&metadata)),
         observation: observe::observe(leg.unwrap_or(Leg::Lookup), None, None, &answer),
         occurred_at: event.get("created").and_then(Value::as_i64),

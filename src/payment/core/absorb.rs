@@ -174,6 +174,11 @@ impl Turn {
             finding.outcome = Outcome::Conflict;
             "amount_differs".clone_into(&mut finding.rule);
         }
+        // What is held of a sale is not taken: the gateway takes it by itself, or gives it back.
+        if attempt.leg == Leg::Charge && finding.outcome == Outcome::Authorised {
+            finding.outcome = Outcome::Unknown;
+            finding.pending = true;
+        }
         finding.gone = false;
         self.gone(attempt, finding)
     }

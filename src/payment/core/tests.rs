@@ -1,5 +1,7 @@
 //! Single steps. Whole payments are the business of the model check (`tests/model`).
 
+mod held;
+
 use super::*;
 use crate::config::model::Mode;
 use crate::gateway::outcome::{DeclineClass, Outcome, Rejection};

@@ -104,6 +104,11 @@ pub(crate) struct Ask {
 impl Desk {
     /// Handles a recognised request on a route that payments can be taken on.
     pub async fn handle(self: &Rc<Self>, route: &Arc<Route>, mut asked: Asked) -> Handled {
+        if let Some(own) = route.own()
+            && own.is_of_other_mode(&asked.head.headers)
+        {
+            return other_mode(route, asked.recognised.operation);
+        }
         let authorization = match self.credential(route, &asked.head).await {
             Ok(authorization) => authorization,
             Err(told) => return Handled::Answered(told),
@@ -434,6 +439,30 @@ fn named(route: &Route, head: &Head, key: &str) -> KeySource {
         key: key.to_owned(),
         // PayPal keeps keys for each kind of call apart.
         path: matches!(route.dialect().dialect(), crate::config::model::Dialect::Paypal).then(|| head.path.clone()),
+    }
+}
+
+/// A request with a key of the other mode (test for live) is between its application and the gateway alone.
+fn other_mode(route: &Route, operation: Operation) -> Handled {
+    let reason = "credential_of_other_mode";
+    let pays = matches!(
+        operation,
+        Operation::Create | Operation::Authorize | Operation::Sale | Operation::Confirm
+    );
+    if pays {
+        FailoverRefused {
+            route: route.metrics(),
+            payment: "",
+            reason,
+        }
+        .emit();
+    }
+    Handled::Forward {
+        unavailable: pays.then(|| Unavailable {
+            reason,
+            refused: String::new(),
+        }),
+        authorization: None,
     }
 }
 

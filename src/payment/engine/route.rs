@@ -232,6 +232,13 @@ impl At {
         !self.credentials.is_empty()
     }
 
+    /// Whether an application's credential shows another mode, test or live, than the account's own does.
+    pub(super) fn is_of_other_mode(&self, headers: &http::HeaderMap) -> bool {
+        let theirs = self.gateway.moves_live(headers);
+        let own = self.gateway.holds_live(&self.credentials);
+        matches!((theirs, own), (Some(theirs), Some(own)) if theirs != own)
+    }
+
     /// What is known of its wire.
     pub fn trust(&self) -> Trust {
         Trust {
