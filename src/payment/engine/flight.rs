@@ -314,8 +314,11 @@ impl Ground<'_> {
             Some(self.payment.to_string())
         };
         let key = self.key(at, target.leg, target.key);
+        // The application's own bytes carry a key of Sentinel's only where the dialect has a header for it: what is done
+        // under one that was never sent says nothing of them.
+        let carried = !own || target.key == Key::Application || at.gateway.idempotency_header().is_some();
         let earlier = EarlierAttempt {
-            idempotency_key: Some(key).filter(|key| !key.is_empty()),
+            idempotency_key: Some(key).filter(|key| carried && !key.is_empty()),
             // Whoever searches by it finds the payment, whatever became of its refund.
             reference: reference.clone().filter(|_| target.leg != Leg::Refund),
             object: match target.leg {

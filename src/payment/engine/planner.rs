@@ -85,7 +85,14 @@ pub(super) async fn plan(
             if gated && trial(at, held(pay)).is_err() {
                 mode = Mode::Fence;
             }
-            gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
+            gateways.push(planned(
+                at,
+                engine.believed(at, failover).await,
+                pay,
+                mode,
+                failover,
+                key,
+            ));
             continue;
         }
         let tried = async {
@@ -110,7 +117,14 @@ pub(super) async fn plan(
                 if let Some(instrument) = instrument {
                     tokens.insert(at.config.name.clone(), instrument);
                 }
-                gateways.push(planned(at, engine.believed(at, failover).await, pay, mode));
+                gateways.push(planned(
+                    at,
+                    engine.believed(at, failover).await,
+                    pay,
+                    mode,
+                    failover,
+                    key,
+                ));
             }
             Err(refusal) => {
                 refused.note(route, at, refusal.label());
@@ -197,38 +211,41 @@ struct Answerable {
     looks_up: bool,
 }
 
-/// What an account can be asked, found out once for each kind of payment: by its capture and its currency. The questions
+/// What an account can be asked, found out once for each kind of payment: by its capture, key and currency. The questions
 /// about two payments of one kind differ only in values that every adapter writes.
 #[derive(Debug, Default)]
 pub struct Questions {
-    known: Mutex<Vec<((bool, Currency), Answerable)>>,
+    known: Mutex<Vec<(Kind, Answerable)>>,
     /// The account as it is written for on trial.
     account: OnceLock<Account>,
 }
 
+/// Whether money is taken at once, whether the attempt carries a key, and the currency.
+type Kind = ((bool, bool), Currency);
+
 impl Questions {
-    fn of(&self, at: &At, pay: &Pay, automatic: bool) -> Answerable {
+    fn of(&self, at: &At, pay: &Pay, (automatic, keyed): (bool, bool)) -> Answerable {
         let object = pay.confirms.clone().filter(|_| at.native);
         // An object of the application's own is named in the question, and may be none that can be asked about.
         let (None, Some(amount)) = (&object, pay.amount) else {
-            return Answerable::found_out(at, object, pay.amount, automatic);
+            return Answerable::found_out(at, object, pay.amount, (automatic, keyed));
         };
-        let kind = (automatic, amount.currency);
+        let kind = ((automatic, keyed), amount.currency);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, answerable)) = known.iter().find(|(of, _)| *of == kind) {
             return *answerable;
         }
-        let answerable = Answerable::found_out(at, None, Some(amount), automatic);
+        let answerable = Answerable::found_out(at, None, Some(amount), (automatic, keyed));
         known.push((kind, answerable));
         answerable
     }
 }
 
 impl Answerable {
-    fn found_out(at: &At, object: Option<String>, amount: Option<Amount>, automatic: bool) -> Self {
+    fn found_out(at: &At, object: Option<String>, amount: Option<Amount>, (automatic, keyed): (bool, bool)) -> Self {
         let account = trial_account(at);
         let earlier = EarlierAttempt {
-            idempotency_key: Some("trial".to_owned()),
+            idempotency_key: keyed.then(|| "trial".to_owned()),
             reference: Some("trial".to_owned()),
             object,
             amount,
@@ -250,12 +267,25 @@ impl Answerable {
 
 /// The facts about a gateway that the payment's decisions rest on. What it can be asked is found out by writing the
 /// question: an adapter may have a fence for holds and none for sales, or no way to look anything up.
-fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGateway {
+fn planned(
+    at: &At,
+    believed: FenceStrength,
+    pay: &Pay,
+    mode: Mode,
+    failover: &model::Failover,
+    key: KeyKind,
+) -> PlannedGateway {
     let capabilities = at.capabilities();
     let automatic = pay.capture == CaptureMode::Automatic && mode != Mode::Gated;
-    let Answerable { fences, looks_up } = at.questions.of(at, pay, automatic);
+    // The application's own bytes bear the merchant's reference, and no key but its own or what a header carries.
+    let own_bytes = at.native && (automatic || pay.capture == CaptureMode::Manual);
+    let keyed = !own_bytes || key == KeyKind::Application || at.gateway.idempotency_header().is_some();
+    let Answerable { fences, looks_up } = at.questions.of(at, pay, (automatic, keyed));
     // What can be ended only once its id is known is not fenced: an attempt whose answer was lost has no id.
-    let fence = match fences {
+    // Where that reference may name another payment, too, a fence by it could end that one, of which the application was
+    // told.
+    let ends_others = own_bytes && at.gateway.fences_by_reference() && !failover.order_guard;
+    let fence = match fences && !ends_others {
         true => believed,
         false => believed.min(FenceStrength::F1),
     };
@@ -265,6 +295,7 @@ fn planned(at: &At, believed: FenceStrength, pay: &Pay, mode: Mode) -> PlannedGa
         // A declined Stripe intent can be confirmed again from the browser that has its secret.
         declines_stay_open: at.native && at.config.dialect == Dialect::Stripe,
         native: at.native,
+        idempotency_hours: if keyed { planned.idempotency_hours } else { 0 },
         modification_hours: at.gateway.repeats(&at.config.settings),
         ..planned
     }
