@@ -1,7 +1,9 @@
 //! Payments through the real binary: taken by the own gateway, taken elsewhere, replayed, refused, in doubt.
 
 mod abandoned;
+mod again;
 mod audit;
+mod believed;
 mod braintree;
 mod by_reference;
 mod captures;
@@ -14,6 +16,7 @@ mod failover;
 mod faults;
 mod follow_ups;
 mod idempotency;
+mod keyless;
 mod kill;
 mod misbehaviour;
 mod notifications;

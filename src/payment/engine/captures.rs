@@ -4,7 +4,7 @@
 //! others name the payment. A refund has one attempt under one key, so that one that only two captures together could cover
 //! is refused: the application asks for two.
 
-use super::super::core::State;
+use super::super::core::{State, Why};
 use super::dossier::{Dossier, asked_for};
 use crate::money::Amount;
 
@@ -13,7 +13,7 @@ use crate::money::Amount;
 pub(super) struct From {
     /// How much; `None` for all that is left.
     pub amount: Option<Amount>,
-    /// The attempt whose capture it is; `None` where there is but one, or the owner tells them not apart.
+    /// The attempt whose capture it is; `None` where there is none, or the owner tells them not apart.
     pub capture: Option<u16>,
 }
 
@@ -49,15 +49,24 @@ pub(super) fn refunded(
         .position(|known| known.request.as_deref() == Some(name));
     if let Some(index) = before {
         let known = state.follow_ups[index].amount;
+        let of = |why| matches!(why, Why::FollowUp(of) if usize::from(of) == index);
+        let mut made = state.numbered().filter(|(_, attempt)| of(attempt.why));
         return Ok(From {
             amount: asked.or(known),
-            ..plain
+            capture: made.find_map(|(n, _)| dossier.notes.get(&n)?.capture),
         });
     }
     let done: Vec<_> = asked_for(state, crate::gateway::Leg::Capture)
         .filter(|(_, capture)| capture.over())
         .collect();
-    if done.len() < 2 {
+    if let [(only, _)] = done.as_slice() {
+        // Until it is answered there may be another one.
+        return Ok(From {
+            capture: Some(*only),
+            ..plain
+        });
+    }
+    if done.is_empty() {
         return Ok(plain);
     }
     let units = |amount: Option<Amount>| amount.map_or(0, |amount| amount.units);
