@@ -370,16 +370,18 @@ fn worker(
     metrics: Arc<Metrics>,
     beating: impl Future<Output = ()> + 'static,
 ) {
-    let worker = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    let worker = match runtime {
         Ok(worker) => worker,
         Err(error) => {
             tracing::error!(%error, "a worker has no runtime");
             return;
         }
     };
-    let local = tokio::task::LocalSet::new();
-    // A task of its own: what a set of tasks blocks on is polled at each turn that any of them makes.
-    let serving = local.spawn_local(async move {
+    // A task of its own: what a runtime blocks on is polled whenever anything wakes it.
+    let serving = worker.spawn_local(async move {
         let beating = tokio::task::spawn_local(beating);
         let proxy = Rc::new(proxy());
         let answering = Rc::clone(&proxy);
@@ -413,7 +415,7 @@ fn worker(
         beating.abort();
     });
     // A panic goes on: a dead worker's beats must end, so that the watchdog sees it.
-    if let Err(ended) = local.block_on(&worker, serving)
+    if let Err(ended) = worker.block_on(serving)
         && let Ok(panic) = ended.try_into_panic()
     {
         std::panic::resume_unwind(panic);

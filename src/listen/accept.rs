@@ -31,7 +31,7 @@ const LAST: usize = 256;
 
 /// Serves a listener until it was told to stop and its last connection ended.
 ///
-/// Runs on a current-thread runtime inside a `LocalSet`. Each connection is a task of its own; dropping the returned
+/// Runs on a thread whose runtime spawns locally. Each connection is a task of its own; dropping the returned
 /// future leaves them running. Returns at once with an error when the socket cannot be registered.
 pub async fn serve<H, F, B>(
     bound: Bound,

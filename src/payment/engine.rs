@@ -331,7 +331,7 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// A desk on this thread, which must run a [`tokio::task::LocalSet`]: payments that other threads start are taken up
+    /// A desk on this thread, whose runtime must spawn locally: payments that other threads start are taken up
     /// by a task of it.
     pub fn new(engine: Arc<Engine>, wire: Wire) -> Rc<Self> {
         let (sender, mut jobs) = mpsc::channel::<Job>(JOBS);
