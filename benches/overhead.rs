@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench overhead`; options: `--rate N` (requests a second, 500), `--seconds N` (of each measurement, 10),
 //! `--starts N` (20). A POST of 300 bytes is answered with 1.5 KB over TLS by a gateway on another thread, straight and
-//! through the real binary in turn, so that drift strikes both. The program fails when a first request takes more than
-//! 5 ms longer than those after it.
+//! through the real binary in turn, so that drift strikes both; and through a relay that only copies bytes, which is what a
+//! process in between costs whatever it does. The program fails when a first request takes more than 5 ms longer than
+//! those after it.
 
 #![allow(
     clippy::disallowed_types,
@@ -23,6 +24,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use process::{Sentinel, free_port};
@@ -135,7 +137,7 @@ fn first(gateway: SocketAddr, ca: &Path, starts: usize) -> bool {
 /// is seen outside only, and is nobody's own time.
 fn overhead(gateway: SocketAddr, ca: &Path, rate: f64, seconds: f64) {
     println!(
-        "| overhead, us a request, {seconds} s | Sentinel's metric | the difference outside | metric against difference | processor time |\n|---|---|---|---|---|"
+        "| overhead, us a request, {seconds} s | Sentinel's metric | the difference outside | metric against difference | processor time | a relay's difference | of that between its reads and writes |\n|---|---|---|---|---|---|---|"
     );
     for (name, rate) in [
         (format!("{rate}/s"), Some(rate)),
@@ -144,11 +146,13 @@ fn overhead(gateway: SocketAddr, ca: &Path, rate: f64, seconds: f64) {
         let seen = compare(gateway, ca, rate, seconds);
         let apart = (seen.said / seen.outside - 1.0) * 100.0;
         println!(
-            "| {name} | {:.1} | {:.1} | {apart:+.0} %{} | {:.1} |",
+            "| {name} | {:.1} | {:.1} | {apart:+.0} %{} | {:.1} | {:.1} | {:.1} |",
             seen.said,
             seen.outside,
             if apart.abs() <= AGREES * 100.0 { "" } else { " MISSED" },
-            seen.processor
+            seen.processor,
+            seen.relayed,
+            seen.copying
         );
     }
 }
@@ -158,6 +162,9 @@ struct Seen {
     said: f64,
     outside: f64,
     processor: f64,
+    relayed: f64,
+    /// What a relay that takes the time between its reads and its writes would call its own.
+    copying: f64,
 }
 
 fn compare(gateway: SocketAddr, ca: &Path, rate: Option<f64>, seconds: f64) -> Seen {
@@ -165,14 +172,18 @@ fn compare(gateway: SocketAddr, ca: &Path, rate: Option<f64>, seconds: f64) -> S
     let sentinel = Sentinel::start(&config(admin, listen, gateway, ca, ""), admin);
     let mut through = TcpStream::connect(listen).unwrap();
     through.set_nodelay(true).unwrap();
-    let mut straight = straight(gateway, ca);
+    let mut straight = connected(gateway, ca);
+    let copying = Arc::new(AtomicU64::new(0));
+    let mut relayed = connected(relay(gateway, &copying), ca);
     let (request, mut buffer) = (request(), Vec::new());
     for _ in 0..500 {
         exchange(&mut through, &request, &mut buffer);
         exchange(&mut straight, &request, &mut buffer);
+        exchange(&mut relayed, &request, &mut buffer);
     }
     let before = (sentinel.scrape(), sentinel.usage().processor);
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut relaying) = (Vec::new(), Vec::new(), Vec::new());
+    let copied = copying.load(Ordering::Relaxed);
     let started = Instant::now();
     for number in 0.. {
         let due = match rate {
@@ -187,28 +198,65 @@ fn compare(gateway: SocketAddr, ca: &Path, rate: Option<f64>, seconds: f64) -> S
         }
         with.push(exchange(&mut through, &request, &mut buffer));
         without.push(exchange(&mut straight, &request, &mut buffer));
+        relaying.push(exchange(&mut relayed, &request, &mut buffer));
     }
+    let copied = copying.load(Ordering::Relaxed) - copied;
     let after = (sentinel.scrape(), sentinel.usage().processor);
     let more = |name: &str| after.0.sum(name, &[]) - before.0.sum(name, &[]);
-    let count = more("sentinel_overhead_seconds_count");
-    assert_eq!(count as usize, with.len(), "each request is counted once");
+    let timed = more("sentinel_overhead_seconds_count");
+    let requests = more("sentinel_request_duration_seconds_count");
+    assert_eq!(requests as usize, with.len(), "each request is counted once");
+    assert!(timed > 0.0 && timed <= requests, "a sample of them is timed");
     // Means, because the metric's sum is one; without the slowest hundredth of the pairs, which the machine makes.
-    let mut differences: Vec<f64> = with
-        .iter()
-        .zip(&without)
-        .map(|(with, without)| with - without)
-        .collect();
-    differences.sort_by(f64::total_cmp);
-    let kept = &differences[differences.len() / 100..differences.len() - differences.len() / 100];
+    let difference = |with: &[f64]| {
+        let pairs = with.iter().zip(&without);
+        let mut differences: Vec<f64> = pairs.map(|(with, without)| with - without).collect();
+        differences.sort_by(f64::total_cmp);
+        let kept = &differences[differences.len() / 100..differences.len() - differences.len() / 100];
+        kept.iter().sum::<f64>() / kept.len() as f64 * 1e6
+    };
     Seen {
-        said: more("sentinel_overhead_seconds_sum") / count * 1e6,
-        outside: kept.iter().sum::<f64>() / kept.len() as f64 * 1e6,
-        processor: (after.1 - before.1) / count * 1e6,
+        said: more("sentinel_overhead_seconds_sum") / timed * 1e6,
+        outside: difference(&with),
+        processor: (after.1 - before.1) / requests * 1e6,
+        relayed: difference(&relaying),
+        copying: copied as f64 / 1e3 / relaying.len() as f64,
     }
 }
 
-/// A connection to the gateway itself.
-fn straight(gateway: SocketAddr, ca: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+/// A relay in this process that copies the bytes of one connection, a thread for each direction, and adds up the time
+/// between the end of each read and the end of its write.
+fn relay(gateway: SocketAddr, copying: &Arc<AtomicU64>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let copying = Arc::clone(copying);
+    std::thread::spawn(move || {
+        let client = listener.accept().unwrap().0;
+        let gateway = TcpStream::connect(gateway).unwrap();
+        let ends = [
+            (client.try_clone().unwrap(), gateway.try_clone().unwrap()),
+            (gateway, client),
+        ];
+        for (mut from, mut to) in ends {
+            let copying = Arc::clone(&copying);
+            std::thread::spawn(move || {
+                to.set_nodelay(true).unwrap();
+                let mut buffer = [0; 16 * 1024];
+                while let Ok(length @ 1..) = from.read(&mut buffer) {
+                    let read = Instant::now();
+                    if to.write_all(&buffer[..length]).is_err() {
+                        return;
+                    }
+                    copying.fetch_add(read.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A connection to the gateway: to itself, or through the relay.
+fn connected(gateway: SocketAddr, ca: &Path) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     roots

@@ -18,6 +18,7 @@ pub mod account;
 pub mod admin;
 pub mod analytics;
 pub mod app;
+pub mod arrival;
 pub mod cli;
 pub mod config;
 pub mod dashboard;

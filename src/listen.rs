@@ -41,6 +41,7 @@ pub use accept::serve;
 pub use answer::AnswerBody;
 pub use connection::ConnectionInfo;
 
+use crate::arrival::Sampler;
 use refusal::{Refusal, Violation};
 
 /// The request body that a handler gets.
@@ -72,6 +73,8 @@ pub struct Settings {
     pub serves: Option<std::net::SocketAddr>,
     /// TLS; `None` for a plaintext listener.
     pub tls: Option<Arc<tls::ServerTls>>,
+    /// Which requests are timed.
+    pub sampler: Sampler,
     /// Renders refusals.
     pub render: Render,
     /// Told what happens; resolves metric handles once, because it is called for each connection and refusal.
@@ -90,6 +93,7 @@ impl Settings {
             connections,
             serves: None,
             tls: None,
+            sampler: Sampler::default(),
             render: Rc::new(refusal::plain_json),
             observe: Rc::new(|_| {}),
         }

@@ -117,7 +117,8 @@ impl Proxy {
 
     /// Answers one request.
     pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, info: ConnectionInfo) -> Response<Body> {
-        let started = info.began();
+        let came = info.came();
+        let started = came.unwrap_or_else(Instant::now);
         let runtime = self.runtime.load_full();
 
         // 1. Whose is it? That it has one meaning only, the listener has made sure of.
@@ -158,6 +159,7 @@ impl Proxy {
             request.uri().path(),
             trace,
             started,
+            came.map(|_| info.clone()),
         ));
         if request.uri().authority().is_some()
             && let Some(target) = request.uri().path_and_query().cloned()
@@ -237,6 +239,7 @@ impl Proxy {
             faults: &runtime.faults,
             route: &route,
             deadlines: &deadlines,
+            timed: came.is_some(),
         };
         let method = Method::of(request.method().as_str());
         let tried = |retries, arrival, retry_after| Attempt {

@@ -1,5 +1,6 @@
 //! One connection, from the accepted socket to its last byte.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,8 +22,9 @@ use super::guard::{Guard, Place};
 use super::io::Guarded;
 use super::quiet::Quiet;
 use super::refusal::{Refusal, Violation};
-use super::sweep::{Connection, Order, Stage};
+use super::sweep::{Answer, Connection, Order, Stage};
 use super::{Event, RequestBody, Settings};
+use crate::arrival::Socket;
 
 /// How a client announces HTTP/2 without negotiation (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,11 +42,17 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 1 << 20);
 pub struct ConnectionInfo {
     connection: Rc<Connection>,
     http2: bool,
+    came: Option<Instant>,
 }
 
 impl ConnectionInfo {
     pub(super) fn new(connection: Rc<Connection>, http2: bool) -> Self {
-        Self { connection, http2 }
+        let came = connection.arrival.take();
+        Self {
+            connection,
+            http2,
+            came,
+        }
     }
 
     /// The address the client connected to, as the listener was bound.
@@ -67,10 +75,33 @@ impl ConnectionInfo {
         self.http2
     }
 
-    /// When this request began, once for each: when its connection woke to read it. A request that had come with the one
-    /// before it, or over HTTP/2, begins now.
-    pub fn began(&self) -> Instant {
-        self.connection.woke.take().unwrap_or_else(Instant::now)
+    /// When the kernel had this request's bytes, where it is one that is timed ([`crate::arrival`]).
+    pub fn came(&self) -> Option<Instant> {
+        self.came
+    }
+
+    /// The answer to this request, which is about to be given, is timed, too.
+    pub fn time_answer(&self) {
+        if !self.http2 {
+            self.connection.time_answer();
+        }
+    }
+
+    /// When the first bytes of that answer were handed to the kernel. Over HTTP/2, where answers share their writes, it is
+    /// not known.
+    pub fn answered(&self) -> Option<Instant> {
+        match self.connection.answer.get() {
+            Answer::Written(at) => Some(at),
+            Answer::Untimed | Answer::Awaited => None,
+        }
+    }
+
+    /// Drops this as soon as that is known, or never will be.
+    pub fn after_write(&self, told: Box<dyn Any>) {
+        match self.connection.answer.get() {
+            Answer::Awaited => drop(self.connection.after_write.replace(Some(told))),
+            _ => drop(told),
+        }
     }
 
     /// Closes the connection after the answer to this request (HTTP/1.1: `connection: close`; HTTP/2: GOAWAY, and the
@@ -111,6 +142,7 @@ pub(super) async fn serve_socket<H, F, B>(
         settings: settings.clone(),
         connection: connection.clone(),
     };
+    let stream = Socket::new(stream, Rc::clone(&connection.arrival));
     let Some(tls) = &settings.tls else {
         return serve_stream(stream, service, None).await;
     };
@@ -136,6 +168,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let connection = service.connection.clone();
+    connection.time_next(&service.settings);
     let (stage, first) = match known {
         Some(stage) => (stage, Vec::new()),
         None => match connection.unless_aborted(sniff(&mut stream, &connection)).await {
@@ -197,6 +230,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (connection, settings) = (service.connection.clone(), service.settings.clone());
+    let _unwritten = Unwritten(connection.clone());
     // hyper's own header timer would be reset for every request; the sweep does its work. hyper's limits are above the
     // guard's, so that it is the guard that answers.
     let mut hyper = http1::Builder::new()
@@ -204,11 +238,12 @@ where
         .half_close(false)
         .max_buf_size((settings.head.head + 8192).max(16 * 1024))
         .serve_connection(TokioIo::new(io), service);
-    let (mut finishing, mut quiet) = (false, Quiet::default());
+    let (mut finishing, mut begun, mut quiet) = (false, false, Quiet::default());
     let ended = std::future::poll_fn(|cx| {
         connection.register(cx);
-        if connection.in_flight.get() == 0 {
-            connection.woke.set(Some(Instant::now()));
+        // Its first bytes were read before.
+        if std::mem::replace(&mut begun, true) && connection.in_flight.get() == 0 {
+            connection.time_next(&settings);
         }
         match connection.order() {
             Order::Abort => return Poll::Ready(false),
@@ -252,6 +287,15 @@ where
     }
 }
 
+/// The end of an HTTP/1.1 connection: what waits for a write waits for nothing.
+struct Unwritten(Rc<Connection>);
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.0.no_more_writes();
+    }
+}
+
 async fn serve_http2<S, H, F, B>(io: Guarded<S>, service: Service<H>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -260,7 +304,7 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let connection = service.connection.clone();
+    let (connection, settings) = (service.connection.clone(), service.settings.clone());
     let mut builder = http2::Builder::new(Local);
     // Bounds against rapid reset, error resets, header and CONTINUATION floods, and dead peers (reference: proxies 3.2).
     builder
@@ -276,9 +320,12 @@ where
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
     let mut hyper = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut finishing = false;
+    let (mut finishing, mut begun) = (false, false);
     std::future::poll_fn(|cx| {
         connection.register(cx);
+        if std::mem::replace(&mut begun, true) {
+            connection.time_next(&settings);
+        }
         match connection.order() {
             Order::Abort => return Poll::Ready(()),
             Order::Finish if !finishing => {

@@ -161,9 +161,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
-    /// Lets the sweep see whether writing goes on.
+    /// Lets the sweep see whether writing goes on, and whoever waits for it that it began.
     fn note(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.connection.write_blocked.set(polled.is_pending());
+        self.connection.wrote();
         if polled.is_ready() {
             self.connection.writes.set(self.connection.writes.get().wrapping_add(1));
         }

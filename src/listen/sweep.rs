@@ -4,6 +4,7 @@
 //! on it in plain cells; the sweep compares the counts with those of its last tick. Nothing happened for as many ticks as
 //! the timeout has: the connection is ended. No clock is read and nothing is armed in the path of a request.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Settings;
+use crate::arrival::Arrival;
 
 /// What a connection is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,18 @@ pub(super) enum Stage {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+/// How far the answer to a timed request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is not timed.
+    #[default]
+    Untimed,
+    /// Its first bytes are not written.
+    Awaited,
+    /// They were handed to the kernel then, or it had no room for them.
+    Written(Instant),
 }
 
 /// What an observer asks a connection's task to do. Orders only grow.
@@ -61,8 +75,12 @@ pub(super) struct Connection {
     pub close: Cell<bool>,
     /// A refused head waits for earlier answers.
     pub refusal_waits: Cell<bool>,
-    /// When the connection woke with no request in flight, until a request takes it for its own beginning.
-    pub woke: Cell<Option<Instant>>,
+    /// When the bytes of a request came that is timed.
+    pub arrival: Rc<Arrival>,
+    /// Whether the answer to a timed request was written.
+    pub answer: Cell<Answer>,
+    /// What is dropped as soon as it was: whatever has to be told of it then.
+    pub after_write: RefCell<Option<Box<dyn Any>>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     index: Cell<usize>,
@@ -86,13 +104,44 @@ impl Connection {
             head_late: Cell::new(false),
             close: Cell::new(false),
             refusal_waits: Cell::new(false),
-            woke: Cell::new(None),
+            arrival: Rc::default(),
+            answer: Cell::default(),
+            after_write: RefCell::default(),
             order: Cell::new(Order::Serve),
             waker: RefCell::new(None),
             index: Cell::new(0),
             seen: Cell::new((stage, 0, 0, false, 0)),
             ticks: Cell::new(0),
         })
+    }
+
+    /// A poll begins that may read a request: is it one to be timed?
+    pub fn time_next(&self, settings: &Settings) {
+        match settings.sampler.next() {
+            true => self.arrival.ask(),
+            false => self.arrival.forget(),
+        }
+    }
+
+    /// The answer that comes next is timed.
+    pub fn time_answer(&self) {
+        self.arrival.watch();
+        self.answer.set(Answer::Awaited);
+    }
+
+    /// Bytes of the answer were written, or found no room.
+    pub fn wrote(&self) {
+        if self.answer.get() == Answer::Awaited {
+            self.answer
+                .set(Answer::Written(self.arrival.went().unwrap_or_else(Instant::now)));
+            self.no_more_writes();
+        }
+    }
+
+    /// Nothing that waits for a write is to wait any longer.
+    pub fn no_more_writes(&self) {
+        let waiting = self.after_write.take();
+        drop(waiting);
     }
 
     pub fn order(&self) -> Order {

@@ -10,10 +10,10 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::arrival::Socket;
 use crate::config::model::Identity;
 
 /// Why there is no usable certificate.
@@ -68,7 +68,7 @@ impl ServerTls {
     }
 
     /// The handshake of one connection.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn accept(&self, stream: Socket) -> std::io::Result<TlsStream<Socket>> {
         TlsAcceptor::from(self.config.load_full()).accept(stream).await
     }
 }

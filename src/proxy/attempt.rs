@@ -125,6 +125,8 @@ pub struct Way<'a> {
     pub route: &'a RouteState,
     /// How long it may take.
     pub deadlines: &'a Deadlines,
+    /// Whether the request is timed.
+    pub timed: bool,
 }
 
 impl Way<'_> {
@@ -138,7 +140,8 @@ impl Way<'_> {
     }
 
     fn forward(&self, request: Box<Request<body::Request>>, now: Instant) -> impl Future<Output = Outcome> {
-        self.client.forward(&self.route.gateway, request, self.deadlines, now)
+        self.client
+            .forward(&self.route.gateway, request, self.deadlines, now, self.timed)
     }
 
     /// The failures made here are the ones the gateway or the network could make, evidence included.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::runtime::RouteState;
 use crate::config::model::Dialect;
-use crate::listen::quiet;
+use crate::listen::{ConnectionInfo, quiet};
 use crate::resilience::limit::Place;
 use crate::telemetry::event::{self, RequestFinished};
 use crate::telemetry::trace::TraceContext;
@@ -62,8 +62,21 @@ impl http_body::Body for Request {
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
-    /// Boxed: an answer is moved about on its way out.
-    _account: Option<Box<Account>>,
+    _account: Closing,
+}
+
+/// Closes an account when its answer is over.
+///
+/// The account is boxed: an answer is moved about on its way out.
+#[derive(Debug)]
+struct Closing(Option<Box<Account>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(account) = self.0.take() {
+            account.close();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -78,7 +91,7 @@ impl Body {
     pub fn interface(body: axum::body::Body) -> Self {
         Self {
             inner: Inner::Interface(body),
-            _account: None,
+            _account: Closing(None),
         }
     }
 
@@ -86,7 +99,7 @@ impl Body {
     pub fn forwarded(body: upstream::Body<Request>, account: Box<Account>) -> Self {
         Self {
             inner: Inner::Forwarded(body),
-            _account: Some(account),
+            _account: Closing(Some(account)),
         }
     }
 
@@ -94,7 +107,7 @@ impl Body {
     pub fn own(bytes: Bytes, account: Option<Box<Account>>) -> Self {
         Self {
             inner: Inner::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            _account: account,
+            _account: Closing(account),
         }
     }
 }
@@ -130,8 +143,11 @@ impl http_body::Body for Body {
     }
 }
 
-/// A request in flight, from its head to the end of its answer. Closed by being dropped, which is when the answer has
-/// ended, however it ended: that is when the request is counted and logged, so none is missed.
+/// A request in flight, from its head to the end of its answer, however it ends: that is when the request is counted.
+///
+/// It is logged then, too, or when the first bytes of the answer were written, where the request is timed and they were
+/// not: an answer that is at hand whole is written after its end. Both are done at last when the account is dropped, so
+/// that no request is missed.
 #[derive(Debug)]
 pub struct Account {
     route: Arc<RouteState>,
@@ -146,17 +162,23 @@ pub struct Account {
     attempts: u32,
     status: u16,
     outcome: &'static str,
-    overhead: Option<Duration>,
+    /// Where its answer goes, when it is timed.
+    timed: Option<ConnectionInfo>,
+    /// When its answer was handed on, where it is timed and a gateway was asked.
+    handed: Option<Instant>,
+    /// When its answer was over.
+    ended: Option<Instant>,
 }
 
 impl Account {
-    /// Opens one.
+    /// Opens one. It is timed where it says where the answer goes.
     pub fn new(
         route: Arc<RouteState>,
         method: &http::Method,
         path: &str,
         trace: TraceContext,
         started: Instant,
+        timed: Option<ConnectionInfo>,
     ) -> Self {
         route.metrics.inflight.inc();
         let path = event::is_seen(&route.metrics).then(|| path.to_owned());
@@ -171,7 +193,9 @@ impl Account {
             attempts: 0,
             status: 0,
             outcome: "cancelled",
-            overhead: None,
+            timed,
+            handed: None,
+            ended: None,
         }
     }
 
@@ -204,32 +228,72 @@ impl Account {
     pub fn answered(&mut self, status: u16, outcome: &'static str) {
         self.status = status;
         self.outcome = outcome;
-        if self.attempts > 0 {
-            self.overhead = Some(self.started.elapsed().saturating_sub(self.waited));
+        if self.attempts > 0
+            && let Some(info) = &self.timed
+        {
+            info.time_answer();
+            self.handed = Some(Instant::now());
         }
     }
-}
 
-impl Drop for Account {
-    fn drop(&mut self) {
+    /// Its answer is over.
+    fn close(mut self: Box<Self>) {
+        self.count();
+        if self.handed.is_some()
+            && let Some(info) = self.timed.clone()
+        {
+            info.after_write(self);
+        }
+    }
+
+    /// Counts it, once.
+    fn count(&mut self) -> Instant {
+        if let Some(ended) = self.ended {
+            return ended;
+        }
         let now = Instant::now();
+        self.ended = Some(now);
         let took = now.duration_since(self.started);
         self.route.metrics.inflight.dec();
-        if self.route.config.limits.adaptive && self.place.is_some() {
+        let place = self.place.take();
+        if self.route.config.limits.adaptive && place.is_some() {
             self.route.protection.limit.observe(took, now);
         }
+        drop(place);
+        self.finished(took, None).count();
+        now
+    }
+
+    /// Sentinel's own part: up to the first write of the answer, or up to where it was handed on.
+    fn overhead(&self) -> Option<(Duration, Instant)> {
+        let (info, handed) = self.timed.as_ref().zip(self.handed)?;
+        let end = info.answered().unwrap_or(handed);
+        let own = end.saturating_duration_since(self.started).saturating_sub(self.waited);
+        Some((own, end))
+    }
+
+    fn finished(&self, took: Duration, overhead: Option<Duration>) -> RequestFinished<'_> {
         RequestFinished {
             route: &self.route.metrics,
             method: self.method.as_str(),
             status: self.status,
             outcome: self.outcome,
             took,
-            overhead: self.overhead,
+            overhead,
             gateway: &self.route.gateway.name,
             path: self.path.as_deref().unwrap_or(""),
             attempts: self.attempts,
             trace: Some(self.trace),
         }
-        .emit();
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let ended = self.count();
+        let overhead = self.overhead();
+        let end = overhead.map_or(ended, |(_, end)| end.max(ended));
+        let took = end.saturating_duration_since(self.started);
+        self.finished(took, overhead.map(|(own, _)| own)).tell();
     }
 }

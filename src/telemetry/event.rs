@@ -58,7 +58,7 @@ pub fn is_seen(route: &RouteMetrics) -> bool {
     tracing::enabled!(target: ACCESS, tracing::Level::INFO) || route.looked_at()
 }
 
-/// A request's answer ended, however it ended. One a request.
+/// A request's answer ended, however it ended. One a request, which may be counted first and told a moment later.
 #[derive(Debug)]
 pub struct RequestFinished<'a> {
     /// Its route.
@@ -71,7 +71,7 @@ pub struct RequestFinished<'a> {
     pub outcome: &'static str,
     /// The whole of it.
     pub took: Duration,
-    /// Sentinel's own part, up to the head of the answer, where a gateway answered.
+    /// Sentinel's own part, up to the answer's first write, where a gateway was asked and the request was timed.
     pub overhead: Option<Duration>,
     /// The gateway that answered or failed last.
     pub gateway: &'a str,
@@ -84,10 +84,14 @@ pub struct RequestFinished<'a> {
 }
 
 impl RequestFinished<'_> {
-    /// Logs and counts.
-    pub fn emit(self) {
+    /// Counts it.
+    pub fn count(&self) {
         self.route.answered(self.method, self.status, self.outcome);
         self.route.finished(self.outcome, self.took);
+    }
+
+    /// Logs it, and Sentinel's own part.
+    pub fn tell(self) {
         if let Some(overhead) = self.overhead {
             self.route.overhead.observe(overhead.as_secs_f64());
         }
@@ -481,7 +485,7 @@ mod tests {
     fn events_count() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let route = metrics.route("checkout");
-        RequestFinished {
+        let finished = RequestFinished {
             route: &route,
             method: "POST",
             status: 200,
@@ -492,8 +496,9 @@ mod tests {
             path: "/v1/charges",
             attempts: 1,
             trace: Some(TraceContext::fresh()),
-        }
-        .emit();
+        };
+        finished.count();
+        finished.tell();
         AttemptFinished {
             at: &route.gateway("stripe"),
             kind: Kind::First,

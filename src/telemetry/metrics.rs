@@ -130,7 +130,9 @@ impl Metrics {
             overhead: histograms(
                 &r,
                 "overhead_seconds",
-                "Sentinel's own part of a request: its duration without waiting for gateway and application.",
+                "Sentinel's own part of a request: from when the kernel had its bytes to when it is written to the gateway, \
+                 and from when the kernel had the answer to when it is written to the application. Of every request up to \
+                 about 2,000 a second and worker, of a sample beyond; over HTTP/2 as far as it is known.",
                 &["route"],
                 &OVERHEAD,
             )?,

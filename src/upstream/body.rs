@@ -67,7 +67,7 @@ impl<B> Body<B> {
         mut rest: Rest,
         pump: Option<Pump<B>>,
         idle: Duration,
-        waited: Duration,
+        waited: Option<Duration>,
     ) -> Self {
         let whole = match lease.http1() {
             Some(connection) => rest.take_whole(connection),
@@ -90,7 +90,7 @@ impl<B> Body<B> {
                 pump,
             })),
         };
-        Self::new(source, idle, Some(waited))
+        Self::new(source, idle, waited)
     }
 
     /// Of an answer over HTTP/2.
@@ -106,7 +106,7 @@ impl<B> Body<B> {
     }
 
     /// How long the gateway and the network were waited for up to the answer's head: for a connection, and from the
-    /// request's first bytes on the socket to the answer's. `None` where many requests share a connection.
+    /// request's first bytes on the socket to the answer's. `None` where it was not timed, or where many requests share a connection.
     pub fn waited(&self) -> Option<Duration> {
         self.waited
     }

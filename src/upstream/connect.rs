@@ -14,6 +14,7 @@ use super::Failure;
 use super::names::Names;
 use super::tls::Trust;
 use super::transport::Stream;
+use crate::arrival::Socket;
 use crate::config::model::{GatewayConfig, Protocol};
 use crate::telemetry::UpstreamMetrics;
 
@@ -119,6 +120,7 @@ async fn open(protocol: Protocol, trust: Option<&Trust>, address: SocketAddr) ->
     stream
         .set_nodelay(true)
         .map_err(|error| ConnectError::new(Failure::Connect, error))?;
+    let stream = Socket::new(stream, Rc::default());
     let Some(trust) = trust else {
         return Ok(Opened {
             stream: Stream::Plain(stream),

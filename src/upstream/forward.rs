@@ -68,7 +68,8 @@ where
     /// Sends one request and gives back the answer with its body still streaming.
     ///
     /// The request's target is path and query; `Host` and the endpoint's base path are put in here. Hop-by-hop fields
-    /// were taken off by the caller. It is `started` now: whoever calls has just looked at the clock.
+    /// were taken off by the caller. It is `started` now: whoever calls has just looked at the clock. Of a request that is
+    /// `timed` the answer says how long it was waited for ([`Body::waited`]).
     ///
     /// # Errors
     /// [`Failed`], with evidence. Nothing was retried.
@@ -78,6 +79,7 @@ where
         request: Box<Request<B>>,
         deadlines: &Deadlines,
         started: Instant,
+        timed: bool,
     ) -> Outcome<B> {
         let lease = match self.checkout(gateway, &deadlines.total, started).await {
             Ok(lease) => lease,
@@ -92,7 +94,10 @@ where
         match lease.http2() {
             // Boxed: every request over HTTP/1.1 would carry room for it.
             true => Box::pin(self.forward_as_stream(lease, gateway, request, deadlines, started)).await,
-            false => self.forward_alone(lease, gateway, request, deadlines, started).await,
+            false => {
+                self.forward_alone(lease, gateway, request, deadlines, started, timed)
+                    .await
+            }
         }
     }
 
@@ -104,6 +109,7 @@ where
         mut request: Box<Request<B>>,
         deadlines: &Deadlines,
         started: Instant,
+        timed: bool,
     ) -> Outcome<B> {
         let (reused, pool) = (lease.reused, Rc::clone(lease.pool()));
         let Some(connection) = lease.http1() else {
@@ -112,7 +118,7 @@ where
         };
         let wire = Rc::clone(connection.wire());
         let (written, read) = (wire.written.get(), wire.read.get());
-        wire.begin();
+        wire.begin(timed);
         let now = match reused {
             true => started,
             false => Instant::now(),
@@ -163,7 +169,7 @@ where
                         let status = Some(response.status().as_u16());
                         let heard = wire.heard().unwrap_or_else(Instant::now);
                         let evidence = evidence(committed, status, String::new(), heard);
-                        let waited = opening + wire.waited().unwrap_or_default();
+                        let waited = wire.waited().map(|waited| opening + waited);
                         let pump = match upload.is_over() {
                             true => None,
                             false => Some(Pump::start(request, upload, connection)),

@@ -20,19 +20,25 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
+use crate::arrival::{Arrival, Socket};
+
 /// A connection's bytes: TLS or, where the configuration says so, plaintext.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Tls(Box<TlsStream<TcpStream>>),
-    Plain(TcpStream),
+    Tls(Box<TlsStream<Socket>>),
+    Plain(Socket),
 }
 
 impl Stream {
-    pub(super) fn tcp(&self) -> &TcpStream {
+    fn socket(&self) -> &Socket {
         match self {
             Self::Tls(stream) => stream.get_ref().0,
             Self::Plain(stream) => stream,
         }
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        self.socket().tcp()
     }
 }
 
@@ -44,8 +50,10 @@ pub(super) struct Wire {
     pub(super) written: Cell<u64>,
     /// Plaintext bytes read since it was opened.
     pub(super) read: Cell<u64>,
-    /// When the first bytes of the request in hand were taken, and when the first after that came.
-    wrote: Cell<Option<Instant>>,
+    /// Whether the request in hand is timed.
+    timed: Cell<bool>,
+    arrival: Rc<Arrival>,
+    /// When the first of its answer came; where the request is not timed, when they were read.
     heard: Cell<Option<Instant>>,
     /// There was nothing to read when somebody last looked.
     waits: Cell<bool>,
@@ -56,11 +64,13 @@ impl Wire {
     pub(super) fn new(stream: Stream) -> Rc<Self> {
         let tcp = stream.tcp();
         let addresses = tcp.local_addr().ok().zip(tcp.peer_addr().ok());
+        let arrival = Rc::clone(stream.socket().arrival());
         Rc::new(Self {
             stream: RefCell::new(stream),
             written: Cell::new(0),
             read: Cell::new(0),
-            wrote: Cell::new(None),
+            timed: Cell::new(false),
+            arrival,
             heard: Cell::new(None),
             waits: Cell::new(false),
             addresses,
@@ -72,9 +82,13 @@ impl Wire {
         self.addresses
     }
 
-    /// A request begins.
-    pub(super) fn begin(&self) {
-        self.wrote.set(None);
+    /// A request begins, which is timed or not.
+    pub(super) fn begin(&self, timed: bool) {
+        self.timed.set(timed);
+        self.arrival.forget();
+        if timed {
+            self.arrival.watch();
+        }
         self.heard.set(None);
         self.waits.set(false);
     }
@@ -84,9 +98,11 @@ impl Wire {
         self.heard.get()
     }
 
-    /// How long nobody but the gateway and the network could do anything, on a connection of one request at a time.
+    /// How long nobody but the gateway and the network could do anything, on a connection of one request at a time, where
+    /// it is timed.
     pub(super) fn waited(&self) -> Option<Duration> {
-        Some(self.heard.get()?.saturating_duration_since(self.wrote.get()?))
+        let went = self.arrival.went().filter(|_| self.timed.get())?;
+        Some(self.heard.get()?.saturating_duration_since(went))
     }
 
     /// Whether an idle connection still lives, from the kernel's own buffer: no end of stream, no error, no alert of
@@ -163,9 +179,17 @@ impl Wire {
 
     /// Reads what there is behind what the buffer holds, into the room it has; zero is the end.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        // What is done with bytes that have come is our own time, their decryption, too: where they were waited for, the
-        // clock is read before them.
-        let woken = (self.waits.take() && self.heard.get().is_none()).then(Instant::now);
+        // What is done with bytes that have come is our own time, their decryption, too: where they were waited for and the
+        // kernel is not asked when they came, the clock is read before them.
+        let first = self.heard.get().is_none();
+        let waited = self.waits.take() && first;
+        let woken = match self.timed.get() {
+            true if first => {
+                self.arrival.ask();
+                None
+            }
+            _ => waited.then(Instant::now),
+        };
         let mut stream = self.stream.borrow_mut();
         let result = std::pin::pin!(stream.read_buf(buffer)).poll(cx);
         match result {
@@ -185,16 +209,14 @@ impl Wire {
     fn took(&self, length: usize, at: Option<Instant>) {
         self.read.set(self.read.get() + length as u64);
         if length > 0 && self.heard.get().is_none() {
-            self.heard.set(Some(at.unwrap_or_else(Instant::now)));
+            let came = self.arrival.take().or(at);
+            self.heard.set(Some(came.unwrap_or_else(Instant::now)));
         }
     }
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(length)) = result {
             self.written.set(self.written.get() + *length as u64);
-            if self.wrote.get().is_none() {
-                self.wrote.set(Some(Instant::now()));
-            }
         }
     }
 }

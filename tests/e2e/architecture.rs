@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the door to the ground.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "cli",
     "app",
     "listen",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 20] = [
     "config",
     "reload",
     "sandbox",
+    "arrival",
     "failpoint",
 ];
 

@@ -124,7 +124,13 @@ async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<String, F
         .body(Full::new(Bytes::from_static(b"amount=1")))
         .unwrap();
     match client
-        .forward(gateway, Box::new(request), &deadlines, tokio::time::Instant::now())
+        .forward(
+            gateway,
+            Box::new(request),
+            &deadlines,
+            tokio::time::Instant::now(),
+            false,
+        )
         .await
     {
         Ok((response, _)) => {

@@ -40,6 +40,7 @@ async fn call(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<(u16, Opt
             Box::new(request.unwrap()),
             &deadlines,
             tokio::time::Instant::now(),
+            false,
         )
         .await
     {

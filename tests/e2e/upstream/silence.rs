@@ -43,7 +43,7 @@ async fn post(client: &Worker, gateway: &Arc<GatewayConfig>) -> Result<u16, (Fai
     };
     let request = http::Request::post("/v1/charges").body(Full::new(Bytes::from_static(b"amount=1")));
     match client
-        .forward(gateway, Box::new(request.unwrap()), &deadlines, Instant::now())
+        .forward(gateway, Box::new(request.unwrap()), &deadlines, Instant::now(), false)
         .await
     {
         Ok((response, _)) => Ok(response.status().as_u16()),
