@@ -145,7 +145,7 @@ async fn call(client: &Client<Full<Bytes>>, gateway: &Arc<GatewayConfig>, way: W
             };
             let request = request().map(Full::new);
             let (response, _) = client
-                .forward(gateway, Box::new(request), &deadlines, Instant::now())
+                .forward(gateway, Box::new(request), &deadlines, Instant::now(), false)
                 .await
                 .unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), ANSWER);
