@@ -31,7 +31,7 @@ routes:
     listen: {listen}
     dialect: stripe
     gateways: [stripe, adyen]
-    failover: {{ require_certificate: false, attempt_timeout: 2s, deadline: 5s }}
+    failover: {{ require_certificate: false, attempt_timeout: 4s, deadline: 6s }}
     breaker: {{ consecutive: 100, min_calls: 1000 }}
 ",
             free_port(),

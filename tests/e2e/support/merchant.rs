@@ -48,7 +48,7 @@ routes:
     listen: {listen}
     dialect: stripe
     gateways: [stripe, adyen]
-    failover: {{ require_certificate: false, attempt_timeout: 2s, deadline: 5s{failover} }}
+    failover: {{ require_certificate: false, attempt_timeout: 4s, deadline: 6s{failover} }}
     breaker: {{ consecutive: 3, open: 30s{breaker} }}
 "
     )
