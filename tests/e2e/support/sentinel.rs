@@ -1,12 +1,13 @@
 //! The real binary in a process of its own, ready when it says so through the service manager's socket.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::patience::PATIENCE;
 
@@ -106,13 +107,13 @@ impl Sentinel {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// Waits for its end, wherever a test made it end by itself.
+    /// Waits for its end, wherever a test made it end by itself. Not by the signal of a child's end: a handler of it would
+    /// interrupt whatever the other tests of this process wait for.
     pub async fn until_it_ends(&mut self, why: &str) {
-        let mut children = signal(SignalKind::child()).expect("a signal of every child's end");
-        while !self.ended() {
-            let heard = tokio::time::timeout(PATIENCE, children.recv()).await;
-            assert!(heard.is_ok(), "{why}: it goes on: {}", self.log());
-        }
+        let child = Pid::from_child(&self.child);
+        let ends = move || waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let heard = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(ends)).await;
+        assert!(heard.is_ok() && self.ended(), "{why}: it goes on: {}", self.log());
     }
 
     /// Waits for a state that the binary reports to the service manager; gives the whole message.
@@ -126,6 +127,7 @@ impl Sentinel {
                         return message;
                     }
                 }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!(
                     "sentinel did not say {state} ({error}); exit {:?}; log:\n{}",
                     self.child.try_wait(),
