@@ -35,6 +35,9 @@ const LOOK: u64 = 16;
 /// How long the writer must be quiet before the rest is copied at leisure.
 const IDLE: Duration = Duration::from_millis(500);
 const PAGE: u64 = 4096;
+/// Changes in one commit from which on no room is made for the log: so many share what a longer file costs, and all of them
+/// would wait for the disk beside the one who makes room.
+const MANY: usize = 8;
 
 /// The writer's side.
 pub(super) struct Pacer {
@@ -123,6 +126,7 @@ fn background(path: &std::path::Path, woken: &Receiver<()>, gauges: &Gauges, roo
             let looked = look(&connection, "NOOP");
             if let Some((log, _)) = looked
                 && log >= BEGIN
+                && gauges.batch.load(Relaxed) < MANY
                 && let Err(failure) = room.make(u64::try_from(log).unwrap_or(0) * PAGE)
             {
                 // An error of the disk is the last word of all that it was told (safety.md D8).
