@@ -291,6 +291,8 @@ impl Bench {
             match says(&answer) {
                 Ok(Says::Taken) => assert_eq!(parsed(&answer)["id"], parsed(&last)["id"]),
                 Ok(Says::Doubt) => {}
+                // Of a round whose attempts were over before they left, on a busy machine: the next one is another.
+                Ok(Says::Nothing) if answer.header("sentinel-outcome") == Some("not_executed") => {}
                 other => panic!("{other:?}: {} {}", answer.start, answer.text()),
             }
         }
