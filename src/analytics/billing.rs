@@ -3,8 +3,8 @@
 //! # The rules
 //!
 //! - A statement's lines are the movements of what is billable ([`super::fold::Line`]): captures of recovered payments,
-//!   less refunds of recovered payments (of this or an earlier month), less what turned out not to be recovered. A line
-//!   belongs to the month (UTC) in which the ledger recorded the event that caused it, and names its payment.
+//!   less refunds of recovered payments (of this or an earlier month, and less those that came back), less what turned
+//!   out not to be recovered. A line belongs to the month (UTC) in which the ledger recorded the event that caused it, and names its payment.
 //! - The net is the sum of the lines, in the currency's minor units. The fee is the net times the configured rate, computed
 //!   once for the statement and rounded to the currency's ISO 4217 minor unit, halves away from zero. A net below
 //!   zero gives a fee below zero: a credit.
@@ -81,9 +81,10 @@ pub struct Statement {
     pub recoveries: i64,
     /// Captured of recovered payments, in units.
     pub recovered: i64,
-    /// Refunded of recovered payments; not below zero.
+    /// Refunded of recovered payments, less what of it came back or was of a payment that turned out not to be recovered;
+    /// below zero where that is of an earlier month.
     pub refunded: i64,
-    /// What turned out not to be recovered, refunds of it taken off again; may be below zero.
+    /// What turned out not to be recovered; not below zero.
     pub reversed: i64,
     /// What the fee is computed from.
     pub net: i64,
@@ -437,7 +438,7 @@ fn sum(
         let (units, lines): (i64, i64) = (row.get(1)?, row.get(2)?);
         match row.get_ref(0)?.as_str().unwrap_or("") {
             "recovered" => (statement.recovered, statement.recoveries) = (units, row.get(3)?),
-            "refunded" => statement.refunded = -units,
+            "refunded" | "refund_reversed" => statement.refunded -= units,
             _ => statement.reversed -= units,
         }
         statement.net += units;

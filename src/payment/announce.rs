@@ -365,7 +365,7 @@ fn may_tell(event: &Event) -> bool {
     match Record::read(&event.payload) {
         Ok(Record::ResponseSealed { .. }) => true,
         Ok(Record::Decision(Decision::Entered(Phase::Voided { .. }))) => true,
-        Ok(Record::AttemptObserved { finding, .. }) => finding.outcome != Outcome::Unknown,
+        Ok(Record::AttemptObserved { finding, .. }) => finding.gone || finding.outcome != Outcome::Unknown,
         _ => false,
     }
 }

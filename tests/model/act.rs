@@ -1,6 +1,6 @@
 //! What may happen next, and what then is.
 
-use sentinel::gateway::outcome::Outcome;
+use sentinel::gateway::outcome::{Outcome, Rejection};
 use sentinel::gateway::{FenceStrength, Leg};
 use sentinel::payment::core::{Decision, Intent, Key, Phase, Record, Resolution, Send, Verdict};
 
@@ -77,6 +77,9 @@ pub fn enabled(shell: &Shell<'_>, world: &World) -> Vec<Act> {
             }
             if world.budget.expiries > 0 && object.life == Life::Held && object.later.is_empty() {
                 acts.push(Act::Expire(at.0, at.1));
+            }
+            if world.budget.returns > 0 && !object.given.is_empty() {
+                acts.push(Act::Return(at.0, at.1));
             }
             let completable = match object.life {
                 Life::Asked => true,
@@ -196,13 +199,17 @@ fn webhook(world: &World, held: &Held, g: u8, leg: Leg) -> Option<(u16, Answer)>
     let outcome = match (leg, held.state.attempt(n)?.key) {
         (Leg::Charge | Leg::Auth, _) => object.fact(),
         // It names the modification that it is about.
+        (Leg::Refund, Key::Derived { nth }) if object.undone.contains(&KeyId::Derived(leg, nth)) => {
+            Outcome::Rejected(Rejection::Request)
+        }
         (_, Key::Derived { nth }) if object.done.contains(&KeyId::Derived(leg, nth)) => Outcome::Succeeded,
         _ => return None,
     };
     // What is known already is no news.
     let attempt = held.state.attempt(n)?;
     let known = attempt.known.join(outcome.into()) == attempt.known;
-    let gone = attempt.released && matches!(outcome, Outcome::Authorised | Outcome::Fenced);
+    let undone = attempt.undone() && matches!(outcome, Outcome::Rejected(_));
+    let gone = undone || attempt.released && matches!(outcome, Outcome::Authorised | Outcome::Fenced);
     let answer = Answer {
         id: leg == held.state.plan.leg(),
         less: object.less && matches!(leg, Leg::Charge | Leg::Auth),
@@ -331,6 +338,12 @@ pub fn apply(shell: &Shell<'_>, world: &World, act: Act, walked: &mut Walked) ->
             object.life = Life::Gone;
             object.foreign = true;
             walked.mark("a hold expired at its gateway");
+            None
+        }
+        Act::Return(g, o) => {
+            w.budget.returns = w.budget.returns.saturating_sub(1);
+            w.gateways[usize::from(g)].come_back(usize::from(o));
+            walked.mark("a refund came back");
             None
         }
         Act::Complete(g, o) => {

@@ -118,6 +118,22 @@ pub fn safe() -> Vec<Scenario> {
             s.budget.retries = 0;
         }),
         fence(
+            "fence, refunds come back",
+            twice(Facts {
+                unchecked: true,
+                ..Facts::TOMBSTONE
+            }),
+        )
+        .with(|s| {
+            s.orders = FIXED;
+            s.how = PLAIN;
+            s.follow_ups = &[(Leg::Refund, 6), (Leg::Refund, 5)];
+            s.budget.follow_ups = 3;
+            s.budget.retries = 0;
+            s.budget.webhooks = 2;
+            s.budget.returns = 1;
+        }),
+        fence(
             "fence, hold, captured in parts, refunded",
             twice(Facts {
                 unchecked: true,
@@ -476,6 +492,7 @@ pub fn storm(mode: Mode, facts: [Facts; 2], intent: Intent) -> Scenario {
             aged: 1,
             persons: 2,
             webhooks: 6,
+            returns: 1,
         };
     })
 }

@@ -122,6 +122,7 @@ fn line(shell: &Shell<'_>, w: &World, act: Act) -> String {
             who(r)
         ),
         Act::Expire(g, _) => format!("{} lets the hold expire", NAMES[usize::from(g)]),
+        Act::Return(g, _) => format!("a refund of {} comes back", NAMES[usize::from(g)]),
         Act::Complete(g, _) => format!("the customer completes the object at {}", NAMES[usize::from(g)]),
         Act::Work(g, _) => format!("{} does what it had accepted", NAMES[usize::from(g)]),
         Act::Clock if w.clock == 0 => "80 % of the key window pass".to_owned(),

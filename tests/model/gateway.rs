@@ -160,6 +160,10 @@ pub struct Object {
     pub taken: u8,
     /// Tenths that were given back.
     pub back: u8,
+    /// Refunds that may come back, and what each gave back.
+    pub given: Vec<(KeyId, u8)>,
+    /// Refunds that came back.
+    pub undone: Vec<KeyId>,
     /// Whether it is for less than was asked for.
     pub less: bool,
     /// The clock at its making.
@@ -180,6 +184,8 @@ impl Object {
             later: Vec::new(),
             taken: if life == Life::Taken { WHOLE } else { 0 },
             back: 0,
+            given: Vec::new(),
+            undone: Vec::new(),
             less: false,
             born,
             forgotten: false,
@@ -210,8 +216,15 @@ impl Object {
         self.later.iter().any(|(known, _)| *known == key)
     }
 
+    /// Sentinel's own refunds, whose return is a person's business, have the first number.
+    fn gave(&mut self, key: KeyId, nth: u16, tenths: u8) {
+        if nth > 0 {
+            self.given.push((key, tenths));
+        }
+    }
+
     fn modify(&mut self, key: KeyId, tenths: u8, facts: &Facts) -> bool {
-        let KeyId::Derived(leg, _) = key else { return false };
+        let KeyId::Derived(leg, nth) = key else { return false };
         let left = self.taken.saturating_sub(self.back);
         let next = match (leg, self.life) {
             _ if self.done.contains(&key) => return true,
@@ -227,7 +240,9 @@ impl Object {
             (Leg::Void, Life::Asked) => Life::Cancelled,
             (Leg::Void, Life::Gone | Life::Cancelled) => self.life,
             (Leg::Refund, Life::Taken) if facts.unchecked || tenths <= left => {
-                self.back += if tenths == 0 { left } else { tenths };
+                let units = if tenths == 0 { left } else { tenths };
+                self.back += units;
+                self.gave(key, nth, units);
                 if self.back >= self.taken {
                     Life::Back
                 } else {
@@ -236,6 +251,7 @@ impl Object {
             }
             (Leg::Refund, Life::Back) if facts.unchecked => {
                 self.back += tenths;
+                self.gave(key, nth, tenths);
                 Life::Back
             }
             _ => return false,
@@ -430,6 +446,7 @@ impl Gateway {
         };
         match message.about {
             None => object.fact(),
+            Some((_, key)) if object.undone.contains(&key) => Outcome::Declined(DeclineClass::Hard),
             Some((_, key)) if object.done.contains(&key) => Outcome::Succeeded,
             Some((Leg::Capture, _)) if matches!(object.life, Life::Gone | Life::Cancelled) => Outcome::Fenced,
             Some(_) => Outcome::Unknown,
@@ -458,6 +475,18 @@ impl Gateway {
             Outcome::Succeeded.into()
         } else {
             refused
+        }
+    }
+
+    /// A refund that was made comes back from the customer's bank.
+    pub fn come_back(&mut self, object: usize) {
+        let object = &mut self.objects[object];
+        let Some((key, units)) = object.given.pop() else { return };
+        object.back -= units;
+        object.undone.push(key);
+        object.undone.sort_unstable();
+        if object.life == Life::Back && object.back < object.taken {
+            object.life = Life::Taken;
         }
     }
 

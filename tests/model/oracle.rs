@@ -134,10 +134,12 @@ fn proofs(shell: &Shell<'_>, w: &World) -> Option<Broken> {
     {
         let g = shell.gateway(ledger, attempt.gateway)?;
         let key = shell.key(ledger, n, 0)?;
-        let done = w.gateways[usize::from(g)]
-            .objects
-            .iter()
-            .any(|object| object.done.contains(&key));
+        let objects = || w.gateways[usize::from(g)].objects.iter();
+        let done = objects().any(|object| object.done.contains(&key));
+        let undone = objects().any(|object| object.undone.contains(&key));
+        if attempt.undone() && !undone {
+            return Some("proof of a refund's return is true");
+        }
         if attempt.known.effect() && !done {
             return Some("proof of a modification is true");
         }
@@ -145,7 +147,7 @@ fn proofs(shell: &Shell<'_>, w: &World) -> Option<Broken> {
         let again = ledger
             .numbered()
             .any(|(m, other)| m > n && (other.leg, other.key) == (attempt.leg, attempt.key));
-        if attempt.known.no_effect() && done && !again {
+        if attempt.known.no_effect() && done && !undone && !again {
             return Some("proof of no modification is true");
         }
     }
@@ -158,9 +160,10 @@ fn follow_ups(w: &World) -> Option<Broken> {
         return Some("I2 told done is done");
     }
     // The same key may be sent again after "it never reached the gateway", and then both answers were true in turn.
+    let undone = |key: &KeyId| objects(w).any(|(_, object)| object.undone.contains(key));
     w.refused
         .iter()
-        .any(|key| done(key) && !w.done.contains(key))
+        .any(|key| done(key) && !undone(key) && !w.done.contains(key))
         .then_some("I3 told refused is not done")
 }
 

@@ -42,6 +42,8 @@ pub struct Budget {
     pub persons: u8,
     /// Webhooks.
     pub webhooks: u8,
+    /// Refunds that were made and come back.
+    pub returns: u8,
 }
 
 /// One change of the shell or of the environment around the production step. None of them exists outside the tests.

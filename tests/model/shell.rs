@@ -162,6 +162,17 @@ impl<'a> Shell<'a> {
             Ev::Observed { n, answer } | Ev::Webhook { n, answer } => {
                 let outcome = self.read(state, n, answer.outcome);
                 let id = || "id".to_owned();
+                // A refund is known by its own id, to whoever asks about it as well.
+                let attempt = state.attempt(n);
+                let about = match attempt.map(|attempt| attempt.leg) {
+                    Some(Leg::Lookup) => attempt.and_then(|attempt| attempt.of),
+                    _ => Some(n),
+                };
+                let refund = about.filter(|about| state.attempt(*about).is_some_and(|a| a.leg == Leg::Refund));
+                let made = matches!(ev, Ev::Webhook { .. })
+                    || answer.pending
+                    || matches!(outcome, Outcome::Succeeded | Outcome::Declined(_));
+                let refund = refund.filter(|_| self.scenario.budget.returns > 0 && made);
                 What::Observed {
                     n,
                     finding: Box::new(Finding {
@@ -173,6 +184,7 @@ impl<'a> Shell<'a> {
                             .and_then(tenths),
                         ids: Ids {
                             payment: answer.id.then(id),
+                            modification: refund.map(|about| format!("refund {about}")),
                             ..Ids::default()
                         },
                         ..Finding::bare(outcome, "model")

@@ -361,6 +361,8 @@ pub enum Act {
     Webhook(u8, u8, Leg),
     /// A gateway lets a hold expire.
     Expire(u8, u8),
+    /// A refund of this gateway's object comes back.
+    Return(u8, u8),
     /// The customer completes an object.
     Complete(u8, u8),
     /// A gateway does what it had accepted.

@@ -36,7 +36,7 @@ pub struct StatementView {
     recoveries: i64,
     /// What was captured of recovered payments.
     recovered: String,
-    /// What was refunded of recovered payments, of this or an earlier month.
+    /// What was refunded of recovered payments, of this or an earlier month, less refunds that came back.
     refunded: String,
     /// What turned out not to be recovered.
     reversed: String,

@@ -35,7 +35,7 @@ pub enum Kind {
     Voided,
     /// Money was given back.
     Refunded,
-    /// A refund that had been accepted was not made.
+    /// A refund that had been accepted was not made, or came back.
     RefundFailed,
 }
 
@@ -96,8 +96,11 @@ pub fn between(before: &State, after: &State) -> Vec<News> {
     news
 }
 
-/// Accepted, told so, and then not done.
+/// Accepted, told so, and then not done; or done, and undone by its bank.
 fn undone(earlier: Option<&Attempt>, attempt: &Attempt) -> bool {
+    if attempt.over() && attempt.undone() && earlier.is_some_and(|earlier| !earlier.undone()) {
+        return true;
+    }
     let accepted = earlier.is_some_and(|earlier| earlier.accepted && !earlier.known.no_effect());
     accepted && matches!(attempt.known.outcome(), Outcome::Rejected(_) | Outcome::Declined(_))
 }

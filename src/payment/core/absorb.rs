@@ -157,6 +157,9 @@ impl Turn {
 
     /// What may be believed of an answer to an attempt that moves money.
     fn believed(&self, attempt: &Attempt, mut finding: Finding) -> Finding {
+        if let Some(undone) = undone(attempt, &finding) {
+            return undone;
+        }
         // After a second sending with the same key, that one of them did not execute says nothing about the other. Where
         // replicas may pass the application's request through without the ledger, there may always be another one.
         let passed = self.s.plan.policy.fence_before_secondary && attempt.key == Key::Application;
@@ -358,4 +361,26 @@ impl Turn {
             self.fail();
         }
     }
+}
+
+/// What is told of a refund whose end is known, where that is no contradiction: a refund that was made can fail days later,
+/// when the bank sends the money back, and then it is with the merchant again. Its failure is its last word, also where it
+/// is heard before the success that it ended.
+///
+/// Only of the very object, and only of a refund that the application asked for: it hears of it and decides. That
+/// Sentinel's own release came back means that the customer has paid twice, and is for a person.
+fn undone(refund: &Attempt, told: &Finding) -> Option<Finding> {
+    let same = refund.ids.modification.is_some() && refund.ids.modification == told.ids.modification;
+    if refund.leg != Leg::Refund || !matches!(refund.why, Why::FollowUp(_)) || !same {
+        return None;
+    }
+    let failed = |outcome| matches!(outcome, Outcome::Rejected(_) | Outcome::Declined(_));
+    let gone = refund.over() && failed(told.outcome);
+    let history = failed(refund.known.outcome()) && told.outcome == Outcome::Succeeded;
+    (gone || history).then(|| Finding {
+        outcome: Outcome::Unknown,
+        pending: false,
+        gone,
+        ..told.clone()
+    })
 }

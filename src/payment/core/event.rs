@@ -105,8 +105,8 @@ pub struct Finding {
     pub pending: bool,
     /// Of a fence only: it found its key taken by the original, did nothing and never will. The outcome is not proven.
     pub arrived: bool,
-    /// The effect was there and is there no more (voided, expired). Set by the core, from a fact that says so of an
-    /// attempt whose effect is known; never by an adapter.
+    /// The effect was there and is there no more (voided, expired; a refund that failed after it was made). Set by the
+    /// core, from a fact that says so of an attempt whose effect is known; never by an adapter.
     pub gone: bool,
     /// Whether a decline was the gateway's own trouble.
     pub gateway_side: bool,

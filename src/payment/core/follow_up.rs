@@ -50,6 +50,7 @@ impl State {
                     captures = true;
                     books.capturing = books.capturing.saturating_add(units(attempt));
                 }
+                Leg::Refund if attempt.undone() => {}
                 Leg::Refund if done => books.refunded = books.refunded.saturating_add(units(attempt)),
                 Leg::Refund if open => books.refunding = books.refunding.saturating_add(units(attempt)),
                 _ => {}
@@ -244,6 +245,8 @@ impl Turn {
 
     fn answer_follow_up(&mut self, index: u16, n: u16, attempt: &Attempt) {
         let verdict = match attempt.known.outcome() {
+            // A refund that failed after it was made.
+            Outcome::Succeeded if attempt.undone() => FollowUpVerdict::Refused { n },
             Outcome::Succeeded => FollowUpVerdict::Done { n },
             Outcome::Unknown if attempt.accepted => FollowUpVerdict::Accepted { n },
             // A gateway that has no time now has not refused: it may be asked again, under the same key.

@@ -213,7 +213,7 @@ pub struct Attempt {
     /// Whether it failed on a reused connection, unsent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
-    /// Whether its effect is proven released (voided or refunded).
+    /// Whether its effect is proven released (voided or refunded), or, of a refund, undone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
     /// When it was planned, Unix seconds.
@@ -229,6 +229,11 @@ impl Attempt {
     /// Concluded: the fence, look-up or modification was done.
     pub fn over(&self) -> bool {
         self.known.outcome() == Outcome::Succeeded
+    }
+
+    /// A refund that came back: its money is with the merchant again.
+    pub fn undone(&self) -> bool {
+        self.leg == Leg::Refund && self.released
     }
 
     /// Planned, and nothing heard yet.

@@ -65,6 +65,15 @@ impl Payment {
         });
     }
 
+    fn refund(&mut self, key: &str) {
+        self.tell(What::FollowUp {
+            request: Some(key.to_owned()),
+            leg: Leg::Refund,
+            amount: None,
+            keeps: false,
+        });
+    }
+
     fn sent(&self) -> Option<(u16, Leg)> {
         self.actions.iter().find_map(|action| match action {
             Action::Send(send) => Some((send.n, send.leg)),
@@ -152,6 +161,82 @@ fn a_hold_told_of_after_its_object_was_cancelled_is_gone_and_no_contradiction() 
     payment.hears(1, with_id(Outcome::Authorised));
     assert_eq!(payment.state.phase, Phase::Trying { n: 3 });
     assert!(payment.state.attempt(1).unwrap().released);
+}
+
+/// A payment whose refund of everything is attempt 2, and on its way.
+fn refunding() -> Payment {
+    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
+    payment.hears(1, with_id(Outcome::Succeeded));
+    payment.refund("refund-1");
+    assert_eq!(payment.sent(), Some((2, Leg::Refund)));
+    payment
+}
+
+fn refund(outcome: Outcome) -> Finding {
+    let ids = Ids {
+        modification: Some("re_1".to_owned()),
+        ..Ids::default()
+    };
+    Finding { ids, ..bare(outcome) }
+}
+
+#[test]
+fn a_refund_that_comes_back_is_undone_in_whatever_order_that_is_heard_and_may_be_made_again() {
+    let (made, failed) = (Outcome::Succeeded, Outcome::Rejected(Rejection::Request));
+    let pending = Finding {
+        pending: true,
+        ..refund(Outcome::Unknown)
+    };
+    // Its own answer was lost, or said that it would be made later.
+    let answers = [bare(Outcome::Unknown), pending];
+    let orders = [[made, failed], [failed, made]].map(|order| answers.clone().map(|answer| (order, answer)));
+    for (order, answer) in orders.into_iter().flatten() {
+        let mut payment = refunding();
+        payment.hears(2, answer);
+        order.map(|outcome| payment.hears(2, refund(outcome)));
+        // Again, and in the other order.
+        order.map(|outcome| payment.hears(2, refund(outcome)));
+        assert_eq!(payment.state.phase, Phase::Succeeded { n: 1 }, "{order:?}");
+        assert_eq!(payment.state.books().refunded, 0, "{order:?}");
+        assert!(payment.state.finished(), "{order:?}");
+        payment.refund("refund-1");
+        assert!(
+            payment.actions.iter().any(|action| matches!(
+                action,
+                Action::AnswerFollowUp {
+                    verdict: FollowUpVerdict::Refused { .. },
+                    ..
+                }
+            )),
+            "{order:?}: {:?}",
+            payment.actions
+        );
+        payment.refund("refund-2");
+        assert_eq!(payment.sent(), Some((3, Leg::Refund)), "{order:?}");
+    }
+}
+
+#[test]
+fn a_refund_that_is_told_of_under_another_id_contradicts() {
+    let mut payment = refunding();
+    payment.hears(2, refund(Outcome::Succeeded));
+    payment.hears(2, bare(Outcome::Rejected(Rejection::Request)));
+    assert_eq!(payment.state.phase, Phase::Manual);
+}
+
+#[test]
+fn the_release_of_a_loser_that_comes_back_is_for_a_person() {
+    let mut payment = Payment::open(plan(Mode::Compensate, Intent::Sale));
+    payment.hears(1, bare(Outcome::Unknown));
+    assert_eq!(payment.sent(), Some((2, Leg::Charge)));
+    payment.hears(2, with_id(Outcome::Succeeded));
+    payment.hears(1, with_id(Outcome::Succeeded));
+    let (n, leg) = payment.sent().unwrap();
+    assert_eq!(leg, Leg::Refund);
+    payment.hears(n, refund(Outcome::Succeeded));
+    assert!(!payment.state.owes());
+    payment.hears(n, refund(Outcome::Rejected(Rejection::Request)));
+    assert_eq!(payment.state.phase, Phase::Manual);
 }
 
 #[test]

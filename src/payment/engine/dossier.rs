@@ -237,7 +237,7 @@ impl Dossier {
             .map(|(n, attempt)| CaptureView {
                 id: mint(n),
                 amount: attempt.amount.unwrap_or(self.base.amount),
-                refunded: amount(self.given_back(state, n, |refund| refund.over())),
+                refunded: amount(self.given_back(state, n, Attempt::over)),
                 done: attempt.over(),
                 last: !state.keeps(attempt),
                 created: attempt.at,
@@ -249,7 +249,7 @@ impl Dossier {
     pub fn given_back(&self, state: &State, n: u16, counts: impl Fn(&Attempt) -> bool) -> i64 {
         let only = asked_for(state, Leg::Capture).nth(1).is_none();
         asked_for(state, Leg::Refund)
-            .filter(|(_, refund)| counts(refund))
+            .filter(|(_, refund)| !refund.undone() && counts(refund))
             .filter(|(r, _)| match self.notes.get(r).and_then(|note| note.capture) {
                 Some(capture) => capture == n,
                 None => only,
@@ -258,10 +258,21 @@ impl Dossier {
             .sum()
     }
 
-    /// The refunds that the application asked for, oldest first. `mint` makes the id of the refund of an attempt.
+    /// The refunds that the application asked for, oldest first, but for those that were refused at once: of one that was
+    /// accepted it has the id. `mint` makes the id of the refund of an attempt.
     pub fn refunds(&self, state: &State, mint: impl Fn(u16) -> String) -> Vec<RefundView> {
-        asked_for(state, Leg::Refund)
-            .map(|(n, attempt)| self.refund(n, attempt.amount, refund_status(attempt.known.outcome()), mint(n)))
+        let refunds = state
+            .numbered()
+            .filter(|(_, attempt)| attempt.leg == Leg::Refund && matches!(attempt.why, Why::FollowUp(_)));
+        refunds
+            .filter(|(_, attempt)| attempt.accepted || !attempt.known.no_effect())
+            .map(|(n, attempt)| {
+                let status = match attempt.undone() {
+                    true => RefundStatus::Failed,
+                    false => refund_status(attempt.known.outcome()),
+                };
+                self.refund(n, attempt.amount, status, mint(n))
+            })
             .collect()
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
 
-use super::super::core::{FollowUpVerdict, Impossible, Phase, State, What};
+use super::super::core::{Attempt, FollowUpVerdict, Impossible, Phase, State, What};
 use super::actor::{Actor, Lost, key_reused};
 use super::answer::{Told, own_error, put};
 use super::dossier::{Note, refund_told};
@@ -568,10 +568,15 @@ impl Actor {
                 let outcome = if accepted { "accepted" } else { "done" };
                 self.named(dialect.render(&answer, head, body), outcome)
             }
-            FollowUpVerdict::Refused { .. } => error(
+            FollowUpVerdict::Refused { n } => error(
                 StatusCode::BAD_REQUEST,
                 "follow_up_refused",
-                "The gateway that has the payment refused this.",
+                match self.state.attempt(n).is_some_and(Attempt::undone) {
+                    true => {
+                        "The refund was made and came back: nothing was given back. Another one needs a key of its own."
+                    }
+                    false => "The gateway that has the payment refused this.",
+                },
                 "rejected",
             ),
             FollowUpVerdict::NotSent { .. } => error(

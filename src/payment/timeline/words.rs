@@ -41,6 +41,7 @@ pub(super) fn known(attempt: &Attempt) -> &'static str {
         Outcome::Unknown if attempt.accepted => "accepted, not done yet",
         Outcome::Unknown if asks => "no answer yet",
         Outcome::Succeeded if asks => "answered",
+        Outcome::Succeeded if attempt.undone() => "done, and failed later",
         Outcome::Succeeded if matches!(attempt.leg, Leg::Capture | Leg::Void | Leg::Refund) => "done",
         known => outcome(known),
     }
@@ -272,6 +273,9 @@ fn observed(state: &State, n: u16, via: Option<u16>, finding: &Finding) -> Strin
     let attempt = state.attempt(n);
     let asks = attempt.is_some_and(|attempt| matches!(attempt.leg, Leg::Fence | Leg::Lookup));
     let what = match finding.outcome {
+        Outcome::Unknown if finding.gone && attempt.is_some_and(|attempt| attempt.leg == Leg::Refund) => {
+            "it failed after all, and nothing was given back"
+        }
         Outcome::Unknown if finding.gone => "its hold is gone",
         Outcome::Unknown if finding.pending => "accepted, not done yet",
         Outcome::Unknown if finding.arrived => "the original had arrived before it",

@@ -89,6 +89,55 @@ fn kinds(messages: &[Message]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_comes_back_is_told_of_and_may_be_made_again() {
+    let receiver = Receiver::start().await;
+    let setup = Setup {
+        stripe: "stripe, adyen",
+        ..Setup::default()
+    };
+    let shop = shop(&receiver, setup).await;
+    shop.notifies("adyen");
+    shop.gateway("adyen").set("refunds_fail", "true").unwrap();
+    down(&shop, "stripe");
+    let sold = shop.pay("key-1", "order-1").await;
+    let id = parsed(&sold)["id"].as_str().unwrap().to_owned();
+    receiver.took(2).await;
+
+    let form = format!("payment_intent={id}");
+    let refunded = shop.stripe_post("/v1/refunds", "refund-1", &form).await;
+    assert_eq!(parsed(&refunded)["status"], "pending", "{}", refunded.text());
+    let heard = receiver.took(6).await;
+    assert_eq!(
+        kinds(&heard[2..]),
+        ["charge.refunded", "refund.updated", "refund.failed", "refund.updated"]
+    );
+    assert_eq!(told(&heard[4])["data"]["object"]["status"], "failed");
+    assert_eq!(told(&heard[4])["data"]["object"]["id"], parsed(&refunded)["id"]);
+    let refund = parsed(&refunded)["id"].as_str().unwrap().to_owned();
+    let shown = parsed(&shop.stripe_get(&format!("/v1/refunds/{refund}")).await);
+    assert_eq!(shown["status"], "failed", "{shown}");
+    let shown = parsed(
+        &shop
+            .stripe_get(&format!("/v1/payment_intents/{id}?expand[]=latest_charge"))
+            .await,
+    );
+    assert_eq!(shown["latest_charge"]["amount_refunded"], 0, "{shown}");
+
+    // Nobody has to be called: the money is with the merchant, who gives it back once more.
+    shop.gateway("adyen").set("refunds_fail", "false").unwrap();
+    let again = shop.stripe_post("/v1/refunds", "refund-2", &form).await;
+    assert_eq!(parsed(&again)["status"], "pending", "{}", again.text());
+    assert_eq!(
+        kinds(&receiver.took(8).await[6..]),
+        ["charge.refunded", "refund.updated"]
+    );
+    let audit = shop.audit().await;
+    assert!(audit.clean() && audit.live("order-1").is_empty(), "{audit:#?}");
+    let payment = sold.header("sentinel-payment").unwrap().to_owned();
+    assert!(!shop.timeline(&payment).contains("manual_hold"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_application_hears_of_its_payments_elsewhere_in_order_and_only_what_is_proven() {
     let receiver = Receiver::start().await;
     let setup = Setup {
