@@ -403,6 +403,20 @@ pub trait Gateway: Send + Sync {
     /// Writes a request that asks, by reference only, what became of the earlier attempt.
     fn lookup(&self, earlier: &canonical::EarlierAttempt, account: &Account) -> Option<Outgoing>;
 
+    /// Joins a page of the list that a look-up reads to what the pages before it had of the attempt, as one answer to
+    /// [`Gateway::observe`], and writes the request for the next page, where one is left that matters: none behind a find
+    /// that decides. An answer that is no page stays as it is, and takes the place of what was found.
+    fn page(
+        &self,
+        _earlier: &canonical::EarlierAttempt,
+        _account: &Account,
+        _asked: &Outgoing,
+        _so_far: Option<Incoming>,
+        answer: Incoming,
+    ) -> (Incoming, Option<Outgoing>) {
+        (answer, None)
+    }
+
     /// A request that moves no money and shows that the gateway answers, for half-open breakers.
     fn probe(&self, account: &Account) -> Option<Outgoing>;
 

@@ -27,6 +27,7 @@
 mod announce;
 mod encode;
 mod observe;
+mod pages;
 mod parse;
 mod render;
 mod webhook;
@@ -136,6 +137,17 @@ impl Gateway for Square {
 
     fn lookup(&self, earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
         encode::lookup(earlier, account)
+    }
+
+    fn page(
+        &self,
+        earlier: &EarlierAttempt,
+        account: &Account,
+        _asked: &Outgoing,
+        so_far: Option<Incoming>,
+        answer: Incoming,
+    ) -> (Incoming, Option<Outgoing>) {
+        pages::joined(earlier, account, so_far, answer)
     }
 
     fn probe(&self, account: &Account) -> Option<Outgoing> {

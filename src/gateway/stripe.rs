@@ -16,6 +16,7 @@ mod form;
 mod ids;
 mod objects;
 mod observe;
+mod pages;
 mod parse;
 mod render;
 mod webhook;
@@ -126,6 +127,17 @@ impl Gateway for Stripe {
 
     fn lookup(&self, earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
         encode::lookup(earlier, account)
+    }
+
+    fn page(
+        &self,
+        earlier: &EarlierAttempt,
+        account: &Account,
+        asked: &Outgoing,
+        so_far: Option<Incoming>,
+        answer: Incoming,
+    ) -> (Incoming, Option<Outgoing>) {
+        pages::joined(earlier, account, asked, so_far, answer)
     }
 
     fn probe(&self, account: &Account) -> Option<Outgoing> {

@@ -126,6 +126,12 @@ pub(super) fn lookup(earlier: &EarlierAttempt, account: &Account) -> Option<Outg
         let kind = if id.contains('_') { "refunds" } else { "payments" };
         return get(account, format!("/v2/{kind}/{id}")).ok();
     }
+    listing(earlier, account, None)
+}
+
+/// One page of the payments of the time and amount of an attempt: the first, or the one behind a cursor. Square wants the
+/// first page's question with it.
+pub(super) fn listing(earlier: &EarlierAttempt, account: &Account, cursor: Option<&str>) -> Option<Outgoing> {
     earlier.reference.as_ref()?;
     let time = |at: i64| jiff::Timestamp::from_second(at).ok().map(|at| at.to_string());
     // Five minutes of clock difference before, and an hour for a request that was long on its way.
@@ -138,6 +144,9 @@ pub(super) fn lookup(earlier: &EarlierAttempt, account: &Account) -> Option<Outg
         if let Ok(Some(location)) = location(account, amount) {
             query.append_pair("location_id", location);
         }
+    }
+    if let Some(cursor) = cursor {
+        query.append_pair("cursor", cursor);
     }
     get(account, format!("/v2/payments?{}", query.finish())).ok()
 }

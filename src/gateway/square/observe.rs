@@ -121,8 +121,10 @@ impl Asked<'_> {
         let payments = payments.into_iter().flatten().filter_map(Value::as_object);
         let found: Vec<&Object> = payments.filter(fits).collect();
         let own = pay.reference.as_deref() != Some(reference);
+        let whole = body.get("cursor").and_then(Value::as_str).is_none_or(str::is_empty);
         match found.as_slice() {
             [] => unknown("not_found"),
+            [_] if !own && !whole => unknown("list_not_whole"),
             [payment] => {
                 let seen = self.payment(payment);
                 match seen.outcome {

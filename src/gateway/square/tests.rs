@@ -477,6 +477,43 @@ fn a_list_names_the_attempt_by_its_reference_and_proves_nothing_by_its_absence()
 }
 
 #[test]
+fn a_list_is_read_to_its_end_before_the_applications_reference_decides() {
+    let earlier = EarlierAttempt {
+        reference: Some("order-123".to_owned()),
+        amount: Some(usd(1000)),
+        sent_at: 1_795_000_000,
+        ..EarlierAttempt::default()
+    };
+    let page = |reference: &str, cursor: Option<&str>| {
+        let mut one = payment("APPROVED")["payment"].clone();
+        one["reference_id"] = reference.into();
+        let mut body = json!({ "payments": [one] });
+        if let Some(cursor) = cursor {
+            body["cursor"] = cursor.into();
+        }
+        incoming(200, &body)
+    };
+    let asked = Square.lookup(&earlier, &account()).unwrap();
+    let turn = |so_far, answer| Square.page(&earlier, &account(), &asked, so_far, answer);
+    let hold = Request::Pay(Box::new(pay(|_| {})));
+    let seen = |answer: &Incoming| {
+        let seen = Square.observe(Leg::Lookup, Some(&hold), Some("order-123"), answer);
+        (seen.outcome, seen.rule)
+    };
+    let (joined, next) = turn(None, page("order-123", Some("more/of=it")));
+    let next = next.unwrap().target;
+    assert!(
+        next.starts_with(&asked.target) && next.ends_with("&cursor=more%2Fof%3Dit"),
+        "{next}"
+    );
+    assert_eq!(seen(&joined), (Outcome::Unknown, "list_not_whole".to_owned()));
+    let (whole, next) = turn(Some(joined.clone()), page("another", None));
+    assert_eq!((seen(&whole).0, next.is_some()), (Outcome::Authorised, false));
+    let (twice, next) = turn(Some(joined), page("order-123", Some("more")));
+    assert_eq!((seen(&twice).1.as_str(), next.is_some()), ("found_several", false));
+}
+
+#[test]
 fn holds_are_cancelled_by_their_key_and_sales_are_only_looked_for() {
     let earlier = EarlierAttempt {
         idempotency_key: Some("key-1".to_owned()),

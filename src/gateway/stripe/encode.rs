@@ -420,8 +420,7 @@ pub fn fence(earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
 }
 
 /// Writes the question what became of an earlier attempt: by id where there is one, else in the list of the time it was
-/// sent in, by reference. The list is consistent at once, unlike the search index; the application's own bytes carry no
-/// reference of Sentinel's, so there the merchant's order reference in the metadata is what is found.
+/// sent in, by reference ([`super::pages`]).
 pub fn lookup(earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
     let get = |target: String, form| outgoing(Method::GET, target, form, account).ok();
     let ids = [earlier.object.as_ref(), earlier.charge.as_ref()];
@@ -441,18 +440,13 @@ pub fn lookup(earlier: &EarlierAttempt, account: &Account) -> Option<Outgoing> {
             return get(retrieve(&target).ok()?, expanding("latest_charge", &target));
         }
     }
-    earlier.reference.as_ref()?;
-    let filter = ListFilter {
-        refunds_of: None,
-        limit: 100,
-        starting_after: None,
-        // A minute of clock difference before: what lies there fills the one page that is asked for, and a full page proves
-        // nothing of an order's reference. An hour for a request that was long on its way.
-        created_from: Some(earlier.sent_at - 60),
-        created_to: Some(earlier.sent_at + 3600),
-    };
-    let (target, form) = list(&filter).ok()?;
-    get(target, form)
+    super::pages::first(earlier, account)
+}
+
+/// Writes the question for one page of a list.
+pub(super) fn listing(filter: &ListFilter, account: &Account) -> Option<Outgoing> {
+    let (target, form) = list(filter).ok()?;
+    outgoing(Method::GET, target, form, account).ok()
 }
 
 /// A read that needs nothing but a working gateway and key.

@@ -62,6 +62,12 @@ pub fn observe(leg: Leg, request: Option<&Request>, reference: Option<&str>, ans
     observation
 }
 
+/// Whether an answer is in Stripe's own envelope.
+pub fn native(answer: &Incoming) -> bool {
+    let request_id = answer.headers.get("request-id");
+    request_id.is_some_and(|value| value.as_bytes().starts_with(b"req_"))
+}
+
 fn read(leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &Incoming) -> Observation {
     let status = answer.status.as_u16();
     match status {
@@ -69,9 +75,7 @@ fn read(leg: Leg, request: Option<&Request>, reference: Option<&str>, answer: &I
         408 | 421 | 424 | 425 | 500..=599 => return unknown("gateway_failure"),
         _ => {}
     }
-    let request_id = answer.headers.get("request-id");
-    let native = request_id.is_some_and(|value| value.as_bytes().starts_with(b"req_"));
-    let Some(body) = json::object(&answer.body).filter(|_| native) else {
+    let Some(body) = json::object(&answer.body).filter(|_| native(answer)) else {
         return unknown("foreign_answer");
     };
     if let Some(error) = body.get("error") {
@@ -406,29 +410,34 @@ fn fence(request: Option<&Request>, reference: Option<&str>, body: &Object) -> O
     intent(Leg::Fence, request, None, body)
 }
 
+/// Whether an intent carries this reference: Sentinel's, or the merchant's for the order. What a fence left does not count.
+pub fn carries(item: &Object, reference: &str) -> bool {
+    let found = metadata(item);
+    let named =
+        found.get(REFERENCE_KEY).map(String::as_str) == Some(reference) || order(&found).as_deref() == Some(reference);
+    named && !found.contains_key(FENCE_KEY)
+}
+
 fn found(request: Option<&Request>, reference: Option<&str>, body: &Object) -> Observation {
     let Some(reference) = reference else {
         return unknown("nothing_to_find_by");
     };
     let items = body.get("data").and_then(Value::as_array);
-    let matches: Vec<&Object> = items
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object)
-        .filter(|item| {
-            let found = metadata(item);
-            let named = found.get(REFERENCE_KEY).map(String::as_str) == Some(reference)
-                || order(&found).as_deref() == Some(reference);
-            named && !found.contains_key(FENCE_KEY)
-        })
-        .collect();
-    // Sentinel's own reference is in one payment only; an order's may be in another one on the next page.
+    let items = items.into_iter().flatten().filter_map(Value::as_object);
+    let matches: Vec<&Object> = items.filter(|item| carries(item, reference)).collect();
+    // Sentinel's own reference is in one payment only; an order's may be in another one that was not looked at.
     let own = |item: &Object| metadata(item).get(REFERENCE_KEY).map(String::as_str) == Some(reference);
     let whole = body.get("has_more").and_then(Value::as_bool) == Some(false);
     match matches.as_slice() {
-        [only] if whole || own(only) => intent(Leg::Lookup, request, Some(reference), only),
+        [only] if own(only) => intent(Leg::Lookup, request, Some(reference), only),
+        // The one that came to nothing for this order may be an earlier try, and the attempt still on its way.
+        [only] if whole => match intent(Leg::Lookup, request, Some(reference), only) {
+            seen if matches!(seen.outcome, Outcome::Authorised | Outcome::Succeeded) => seen,
+            _ => unknown("found_another"),
+        },
         // Not found is no proof of absence: the request may still be on its way.
         [] => unknown("not_found"),
+        [_] => unknown("list_not_whole"),
         _ => unknown("several_found"),
     }
 }

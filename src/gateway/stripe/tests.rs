@@ -49,15 +49,18 @@ fn pay(body: &str) -> Pay {
     }
 }
 
-fn observe(leg: Leg, request: Option<&Request>, status: u16, body: &Value) -> Observation {
+fn incoming(status: u16, body: &Value) -> Incoming {
     let mut headers = HeaderMap::new();
     headers.insert("request-id", "req_1".parse().unwrap());
-    let answer = Incoming {
+    Incoming {
         status: StatusCode::from_u16(status).unwrap(),
         headers,
         body: body.to_string().into(),
-    };
-    Stripe.observe(leg, request, None, &answer)
+    }
+}
+
+fn observe(leg: Leg, request: Option<&Request>, status: u16, body: &Value) -> Observation {
+    Stripe.observe(leg, request, None, &incoming(status, body))
 }
 
 const SALE: &str = "amount=2000&currency=usd&payment_method=pm_card_visa&confirm=true&payment_method_types[0]=card&metadata[order_id]=6735";
@@ -292,6 +295,92 @@ fn a_look_up_that_finds_nothing_proves_nothing() {
     assert_eq!(observe(Leg::Lookup, None, 200, &list).outcome, Outcome::Unknown);
     let gone = json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}});
     assert_eq!(observe(Leg::Lookup, None, 404, &gone).outcome, Outcome::Unknown);
+}
+
+#[test]
+fn the_merchants_order_decides_only_when_the_whole_hour_was_read() {
+    let earlier = EarlierAttempt {
+        reference: Some("order-1".to_owned()),
+        sent_at: 1_795_000_000,
+        ..EarlierAttempt::default()
+    };
+    let page = |orders: &[&str], more: Option<bool>| {
+        let one = |order: &&str| {
+            let mut one = intent("succeeded", 2000);
+            one["id"] = format!("pi_{order}").into();
+            one["metadata"] = json!({ "order_id": order });
+            one
+        };
+        let data: Vec<Value> = orders.iter().map(one).collect();
+        incoming(200, &json!({"object": "list", "has_more": more, "data": data}))
+    };
+    let seen = |joined: &Incoming| Stripe.observe(Leg::Lookup, None, Some("order-1"), joined).rule;
+    let first = Stripe.lookup(&earlier, &account()).unwrap();
+    // It is on the first page, and the rest is not known.
+    let (joined, next) = Stripe.page(&earlier, &account(), &first, None, page(&["order-1", "a"], Some(true)));
+    assert_eq!(seen(&joined), "list_not_whole");
+    let next = next.unwrap();
+    assert!(next.target.contains("starting_after=pi_a"), "{}", next.target);
+    let turn = |answer| {
+        let (joined, further) = Stripe.page(&earlier, &account(), &next, Some(joined.clone()), answer);
+        (seen(&joined), further.is_some())
+    };
+    let said = |rule: &str, further| (rule.to_owned(), further);
+    // Nor is it while a page does not say that it is the last.
+    assert_eq!(turn(page(&["b"], None)), said("list_not_whole", true));
+    assert_eq!(turn(page(&["b"], Some(false))), said("native_success", false));
+    assert_eq!(turn(page(&["order-1"], Some(true))), said("several_found", false));
+    // What came to nothing for the order may be another try for it.
+    for status in ["canceled", "requires_payment_method", "processing"] {
+        let mut only = page(&["order-1"], Some(false));
+        only.body = String::from_utf8_lossy(&only.body)
+            .replace("\"succeeded\"", &format!("\"{status}\""))
+            .into();
+        let (only, _) = Stripe.page(&earlier, &account(), &first, None, only);
+        assert_eq!(seen(&only), "found_another", "{status}");
+    }
+    // What is no page is no word of the payment.
+    let busy = json!({"error": {"type": "invalid_request_error", "code": "rate_limit"}});
+    assert_eq!(turn(incoming(429, &busy)), said("question_refused", false));
+    let mut foreign = page(&["b"], Some(false));
+    foreign.headers.clear();
+    assert_eq!(turn(foreign), said("foreign_answer", false));
+}
+
+#[test]
+fn sentinels_own_reference_is_looked_for_where_it_must_be_and_then_where_it_may_be() {
+    let account = account();
+    let earlier = EarlierAttempt {
+        reference: Some(account.reference.clone()),
+        sent_at: 1_795_000_000,
+        ..EarlierAttempt::default()
+    };
+    let none = |more: bool| {
+        let mut other = intent("succeeded", 2000);
+        other["id"] = "pi_other".into();
+        incoming(200, &json!({"object": "list", "has_more": more, "data": [other]}))
+    };
+    let (near, far) = (("1794999940", "1795000060"), ("1795000061", "1795003600"));
+    let mut asked = Stripe.lookup(&earlier, &account).unwrap();
+    let mut so_far = None;
+    for (window, turned, more) in [
+        (near, false, true),
+        (near, true, false),
+        (far, false, true),
+        (far, true, false),
+    ] {
+        let (target, (from, to)) = (asked.target.clone(), window);
+        assert!(target.contains(from) && target.contains(to), "{target}");
+        assert_eq!(target.contains("starting_after=pi_other"), turned, "{target}");
+        let (joined, next) = Stripe.page(&earlier, &account, &asked, so_far.take(), none(more));
+        so_far = Some(joined);
+        match next {
+            Some(next) => asked = next,
+            None => assert_eq!((window, more), (far, false)),
+        }
+    }
+    let seen = Stripe.observe(Leg::Lookup, None, Some(&account.reference), &so_far.unwrap());
+    assert_eq!((seen.outcome, seen.rule.as_str()), (Outcome::Unknown, "not_found"));
 }
 
 fn view(amount: Amount) -> View {

@@ -27,6 +27,10 @@ use crate::upstream::{Evidence, Failure, Progress, Side};
 /// More requests before one than this would be a defect of a dialect.
 const PREPARATIONS: usize = 4;
 
+/// Pages of a list that one look-up reads: a thousand payments. A gateway that comes back from an outage is asked about many
+/// payments at once, and has its own to do.
+const PAGES: usize = 10;
+
 /// An attempt ready to go.
 pub(super) struct Flight {
     n: u16,
@@ -386,7 +390,10 @@ impl Desk {
             let deadline = Instant::now() + flight.timeout;
             let (exchanged, observation) = match self.written(&mut flight, deadline).await {
                 Ok(outgoing) => {
-                    let exchanged = self.exchanged(&flight, outgoing, deadline).await;
+                    let exchanged = match &flight.payload {
+                        Payload::Lookup(earlier) => self.looked_up(&flight, earlier, outgoing, deadline).await,
+                        _ => self.exchanged(&flight, outgoing, deadline).await,
+                    };
                     let observation = exchanged.answer.as_ref().map(|answer| {
                         let reference = flight.reference.as_deref();
                         let gateway = flight.at.gateway;
@@ -462,6 +469,34 @@ impl Desk {
         let gate = async || lease.is_none_or(|until| ledger.now() < until.get());
         let left = deadline.saturating_duration_since(Instant::now());
         self.exchange(&flight.at, outgoing, left, flight.fresh, gate).await
+    }
+
+    /// Asks, and goes on asking for the next page of the answer. What is left unread then is not taken for absent.
+    async fn looked_up(
+        &self,
+        flight: &Flight,
+        earlier: &EarlierAttempt,
+        mut asked: Outgoing,
+        deadline: Instant,
+    ) -> Exchanged {
+        let mut so_far = None;
+        let mut read = 0;
+        loop {
+            let mut exchanged = self.exchanged(flight, asked.clone(), deadline).await;
+            let Some(answer) = exchanged.answer.take() else {
+                return exchanged;
+            };
+            read += 1;
+            let (account, gateway) = (&flight.account, flight.at.gateway);
+            let (joined, next) = gateway.page(earlier, account, &asked, so_far.take(), answer);
+            match next.filter(|_| read < PAGES && Instant::now() < deadline) {
+                Some(next) => (so_far, asked) = (Some(joined), next),
+                None => {
+                    exchanged.answer = Some(joined);
+                    return exchanged;
+                }
+            }
+        }
     }
 
     /// Sends what has to be answered before the request itself can be written.

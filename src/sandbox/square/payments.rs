@@ -10,6 +10,9 @@ use super::sources::{self, Verdict};
 use crate::sandbox::books::{Effect, Kind};
 use crate::sandbox::{Scheduled, Turn};
 
+/// What a cursor begins with. Its form is the simulator's own affair, as Square's is its.
+const CURSOR: &str = "after:";
+
 /// The fields of a payment request; Square refuses any other.
 const FIELDS: &[&str] = &[
     "accept_partial_authorization",
@@ -249,6 +252,7 @@ impl Square {
         let mut wanted: Vec<&Payment> = self.order.iter().filter_map(|id| self.payments.get(id)).collect();
         wanted.retain(|payment| now - payment.made >= self.list_lag);
         let mut limit = 100_usize;
+        let mut cursor = None;
         let at = |text: &str| text.parse::<jiff::Timestamp>().ok().map(|at| at.as_second());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let wrong = || Failure::invalid("INVALID_VALUE", &name);
@@ -268,17 +272,24 @@ impl Square {
                 "location_id" => wanted.retain(|payment| payment.location == value),
                 "sort_order" if value == "ASC" => {}
                 "sort_order" if value == "DESC" => wanted.reverse(),
-                "limit" => limit = value.parse().map_err(|_| wrong())?,
+                "limit" => limit = value.parse::<usize>().map_err(|_| wrong())?.clamp(1, 100),
+                // The place behind the last payment of the page before, whatever was made since.
+                "cursor" => cursor = Some(value.strip_prefix(CURSOR).ok_or_else(wrong)?.to_owned()),
                 _ => return Err(Failure::invalid("UNKNOWN_QUERY_PARAMETER", &name)),
             }
+        }
+        if let Some(last) = cursor {
+            let place = wanted.iter().position(|payment| payment.id == last);
+            let place = place.ok_or_else(|| Failure::invalid("INVALID_CURSOR", "cursor"))?;
+            wanted.drain(..=place);
         }
         let page: Vec<Value> = wanted.iter().take(limit).map(|payment| payment.shown()).collect();
         let mut body = Map::new();
         if !page.is_empty() {
             body.insert("payments".to_owned(), page.into());
         }
-        if wanted.len() > limit {
-            body.insert("cursor".to_owned(), "more".into());
+        if let Some(last) = wanted.get(limit - 1).filter(|_| wanted.len() > limit) {
+            body.insert("cursor".to_owned(), format!("{CURSOR}{}", last.id).into());
         }
         Ok(ok(&body.into()))
     }

@@ -143,7 +143,13 @@ impl Stripe {
             }
         };
         let (page, more) = match (place("starting_after")?, place("ending_before")?) {
-            (_, Some(end)) => {
+            (Some(_), Some(_)) => {
+                return Err(Failure::invalid(
+                    "ending_before",
+                    "You may only specify one of these parameters: ending_before, starting_after.",
+                ));
+            }
+            (None, Some(end)) => {
                 let start = end.saturating_sub(limit);
                 (all.get(start..end).unwrap_or_default(), start > 0)
             }

@@ -559,6 +559,14 @@ fn lists_turn_pages_and_search_lags_behind_them() {
         (&back.body["data"][1]["id"], &back.body["has_more"]),
         (&json!(ids[1]), &json!(true))
     );
+    let both = bench.get(&format!(
+        "/v1/payment_intents?starting_after={}&ending_before={}",
+        ids[3], ids[0]
+    ));
+    assert_eq!(
+        (both.status, &both.body["error"]["param"]),
+        (400, &json!("ending_before"))
+    );
     let from = bench.now - 25;
     let window = bench.get(&format!(
         "/v1/payment_intents?created[gte]={from}&expand[]=data.latest_charge"
