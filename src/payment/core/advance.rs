@@ -310,11 +310,7 @@ impl Turn {
         });
         let Some((n, attempt)) = open else { return true };
         // A fence that was concluded without closing it will not close it the next time.
-        let kind = Key::fence(attempt.ids.payment.is_some());
-        let tried = self
-            .acting(*n, Leg::Fence)
-            .iter()
-            .any(|(_, fence)| fence.over() && fence.key == kind);
+        let tried = self.fence_tried(*n, Key::fence(attempt.ids.payment.is_some()));
         if self.believed_fence(attempt) == FenceStrength::F3 && !tried {
             self.enter(Phase::Fencing { of: *n });
             self.ask(*n, Question::Fence);
@@ -540,12 +536,13 @@ impl Turn {
                 Question::Fence => strength >= FenceStrength::F2,
             };
         let look_up = gateway.lookup && question != Question::Fence;
-        // Where a fence found that the original had arrived, looking is what is left, unless the end is wanted.
-        let fence = fence && !(look_up && !wanted && self.fence_over(of));
-        let asked = |leg| self.acting(of, leg).into_iter().next();
-        // A concluded fence may not become loose again, and one by id is another than one by key: attempts of their own.
+        // A fence that was concluded would find the same once more, and may not become loose again. One by id is another
+        // than one by key: an attempt of its own, which is made where the end is wanted of what had arrived, once it can be
+        // named. Until then, and where no end is wanted, looking is what is left.
         let key = Key::fence(target.ids.payment.is_some());
-        let fence_n = asked(Leg::Fence).filter(|(_, fence)| !fence.over() && fence.key == key);
+        let fence = fence && !self.fence_tried(of, key) && !(look_up && !wanted && self.fence_over(of));
+        let asked = |leg| self.acting(of, leg).into_iter().next();
+        let fence_n = asked(Leg::Fence).filter(|(_, fence)| fence.key == key);
         let (fence_n, look_up_n) = (fence_n.map(|(n, _)| n), asked(Leg::Lookup).map(|(n, _)| n));
         let in_flight = |n: Option<u16>| n.is_some_and(|n| self.s.here.in_flight.contains(&n));
         if self.s.here.waiting.contains(&of) || in_flight(fence_n) || in_flight(look_up_n) {

@@ -1,6 +1,7 @@
 //! Single steps. Whole payments are the business of the model check (`tests/model`).
 
 mod held;
+mod late;
 
 use super::*;
 use crate::config::model::Mode;
@@ -129,6 +130,71 @@ fn an_original_that_arrived_is_asked_for_by_its_own_key_when_the_application_bri
 }
 
 #[test]
+fn a_concluded_fence_is_not_planned_again_though_the_end_is_wanted() {
+    for mode in [Mode::Gated, Mode::Compensate] {
+        let mut payment = Payment::open(plan(mode, Intent::Sale));
+        payment.hears(1, bare(Outcome::Unknown));
+        // The second one takes it, and whatever became of the first has to end.
+        payment.hears(
+            2,
+            with_id(if mode == Mode::Gated {
+                Outcome::Authorised
+            } else {
+                Outcome::Succeeded
+            }),
+        );
+        if mode == Mode::Gated {
+            payment.hears(3, bare(Outcome::Succeeded));
+        }
+        assert!(payment.state.owed(1), "{mode:?}");
+        let fences = |payment: &Payment| {
+            let fences = payment
+                .state
+                .numbered()
+                .filter(|(_, a)| a.leg == Leg::Fence && a.of == Some(1));
+            fences.map(|(n, fence)| (n, fence.key)).collect::<Vec<_>>()
+        };
+        let by_key = fences(&payment)[0].0;
+        let arrived = Finding {
+            arrived: true,
+            ..bare(Outcome::Unknown)
+        };
+        payment.hears(by_key, arrived);
+        // It had arrived, and nothing names it yet: it is looked for as often as it takes.
+        for _ in 0..5 {
+            payment.tell(What::Timer { n: 1 });
+            let (n, leg) = payment.sent().unwrap();
+            assert_eq!(leg, Leg::Lookup, "{mode:?}");
+            payment.hears(n, bare(Outcome::Unknown));
+        }
+        assert_eq!(fences(&payment).len(), 1, "{mode:?}");
+        // Found, and still being executed: now there is something to end by its name.
+        payment.tell(What::Timer { n: 1 });
+        let (n, _) = payment.sent().unwrap();
+        payment.hears(n, with_id(Outcome::Unknown));
+        payment.tell(What::Timer { n: 1 });
+        let (by_id, leg) = payment.sent().unwrap();
+        assert_eq!(
+            (leg, payment.state.attempt(by_id).unwrap().key),
+            (Leg::Fence, Key::BY_ID),
+            "{mode:?}"
+        );
+        payment.hears(by_id, bare(Outcome::ActionRequired));
+        for _ in 0..3 {
+            payment.tell(What::Timer { n: 1 });
+            let (n, leg) = payment.sent().unwrap();
+            assert_eq!(leg, Leg::Lookup, "{mode:?}");
+            payment.hears(n, bare(Outcome::ActionRequired));
+        }
+        assert_eq!(fences(&payment).len(), 2, "{mode:?}");
+        payment.tell(What::Timer { n: 1 });
+        let (n, _) = payment.sent().unwrap();
+        payment.hears(n, bare(Outcome::Fenced));
+        assert!(!payment.state.owes(), "{mode:?}");
+    }
+}
+
+#[test]
 fn a_claimed_key_proves_nothing_once_the_gateway_may_have_forgotten_it() {
     let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
     payment.hears(1, bare(Outcome::Unknown));
@@ -161,82 +227,6 @@ fn a_hold_told_of_after_its_object_was_cancelled_is_gone_and_no_contradiction() 
     payment.hears(1, with_id(Outcome::Authorised));
     assert_eq!(payment.state.phase, Phase::Trying { n: 3 });
     assert!(payment.state.attempt(1).unwrap().released);
-}
-
-/// A payment whose refund of everything is attempt 2, and on its way.
-fn refunding() -> Payment {
-    let mut payment = Payment::open(plan(Mode::Fence, Intent::Sale));
-    payment.hears(1, with_id(Outcome::Succeeded));
-    payment.refund("refund-1");
-    assert_eq!(payment.sent(), Some((2, Leg::Refund)));
-    payment
-}
-
-fn refund(outcome: Outcome) -> Finding {
-    let ids = Ids {
-        modification: Some("re_1".to_owned()),
-        ..Ids::default()
-    };
-    Finding { ids, ..bare(outcome) }
-}
-
-#[test]
-fn a_refund_that_comes_back_is_undone_in_whatever_order_that_is_heard_and_may_be_made_again() {
-    let (made, failed) = (Outcome::Succeeded, Outcome::Rejected(Rejection::Request));
-    let pending = Finding {
-        pending: true,
-        ..refund(Outcome::Unknown)
-    };
-    // Its own answer was lost, or said that it would be made later.
-    let answers = [bare(Outcome::Unknown), pending];
-    let orders = [[made, failed], [failed, made]].map(|order| answers.clone().map(|answer| (order, answer)));
-    for (order, answer) in orders.into_iter().flatten() {
-        let mut payment = refunding();
-        payment.hears(2, answer);
-        order.map(|outcome| payment.hears(2, refund(outcome)));
-        // Again, and in the other order.
-        order.map(|outcome| payment.hears(2, refund(outcome)));
-        assert_eq!(payment.state.phase, Phase::Succeeded { n: 1 }, "{order:?}");
-        assert_eq!(payment.state.books().refunded, 0, "{order:?}");
-        assert!(payment.state.finished(), "{order:?}");
-        payment.refund("refund-1");
-        assert!(
-            payment.actions.iter().any(|action| matches!(
-                action,
-                Action::AnswerFollowUp {
-                    verdict: FollowUpVerdict::Refused { .. },
-                    ..
-                }
-            )),
-            "{order:?}: {:?}",
-            payment.actions
-        );
-        payment.refund("refund-2");
-        assert_eq!(payment.sent(), Some((3, Leg::Refund)), "{order:?}");
-    }
-}
-
-#[test]
-fn a_refund_that_is_told_of_under_another_id_contradicts() {
-    let mut payment = refunding();
-    payment.hears(2, refund(Outcome::Succeeded));
-    payment.hears(2, bare(Outcome::Rejected(Rejection::Request)));
-    assert_eq!(payment.state.phase, Phase::Manual);
-}
-
-#[test]
-fn the_release_of_a_loser_that_comes_back_is_for_a_person() {
-    let mut payment = Payment::open(plan(Mode::Compensate, Intent::Sale));
-    payment.hears(1, bare(Outcome::Unknown));
-    assert_eq!(payment.sent(), Some((2, Leg::Charge)));
-    payment.hears(2, with_id(Outcome::Succeeded));
-    payment.hears(1, with_id(Outcome::Succeeded));
-    let (n, leg) = payment.sent().unwrap();
-    assert_eq!(leg, Leg::Refund);
-    payment.hears(n, refund(Outcome::Succeeded));
-    assert!(!payment.state.owes());
-    payment.hears(n, refund(Outcome::Rejected(Rejection::Request)));
-    assert_eq!(payment.state.phase, Phase::Manual);
 }
 
 #[test]

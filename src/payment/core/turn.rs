@@ -236,6 +236,12 @@ impl Turn {
         self.acting(target, Leg::Fence).iter().any(|(_, fence)| fence.over())
     }
 
+    /// Whether a fence of this kind against `target` was concluded.
+    pub(super) fn fence_tried(&self, target: u16, kind: Key) -> bool {
+        let fences = self.acting(target, Leg::Fence);
+        fences.iter().any(|(_, fence)| fence.over() && fence.key == kind)
+    }
+
     /// Whether a fence against `target` may yet end what it finds.
     pub(super) fn fence_loose(&self, target: u16) -> bool {
         self.s.fence_loose(target)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::super::core::{Attempt, Decision, Failure, KeyKind, Record, State, Verdict};
+use super::super::core::{Decision, Failure, KeyKind, Record, State, Verdict};
 use super::actor::{Actor, Caller};
 use super::entry::Material;
 use super::{At, Route};
@@ -15,7 +15,7 @@ use crate::config::model::Mode;
 use crate::failpoint;
 use crate::gateway::canonical::Answer;
 use crate::gateway::outcome::Outcome;
-use crate::gateway::{Head, Incoming, Leg, OwnError, Reply};
+use crate::gateway::{Head, Incoming, OwnError, Reply};
 use crate::telemetry::event::{KeyHash, PaymentAnswered, Recovered, Replayed};
 
 /// An answer for an application.
@@ -340,14 +340,8 @@ impl Actor {
                 Record::AttemptObserved { n, finding, .. }
                     if finding.outcome != Outcome::Unknown || finding.arrived =>
                 {
-                    let attempt = self.state.attempt(*n);
-                    let of = attempt.and_then(|attempt| attempt.of);
-                    // A fence that finds what an earlier one had found is no news.
-                    let fence = |other: &Attempt| other.leg == Leg::Fence && other.of == of && other.over();
-                    let found = self.state.attempts.iter().filter(|other| fence(other)).count();
-                    if attempt.is_none_or(|attempt| attempt.leg != Leg::Fence) || found < 2 {
-                        self.patience(of.unwrap_or(*n));
-                    }
+                    let of = self.state.attempt(*n).and_then(|attempt| attempt.of);
+                    self.patience(of.unwrap_or(*n));
                 }
                 _ => {}
             }
