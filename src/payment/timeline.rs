@@ -94,7 +94,7 @@ pub struct AttemptView {
     pub decline: Option<String>,
     /// Whether its effect is the payment's.
     pub winner: bool,
-    /// Whether its effect was voided or refunded.
+    /// Whether its effect was voided or refunded; of a refund, whether it came back.
     pub released: bool,
     /// Whether its release is owed.
     pub owed: bool,

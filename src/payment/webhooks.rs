@@ -8,8 +8,9 @@
 //!
 //! Believed is, in this order: an id that the ledger recorded for this gateway; the payment's own id, which Sentinel
 //! writes into every request of its own; the application's idempotency key, where the gateway says it; the merchant's
-//! order reference, only where the route makes that name one payment at a time (`order_guard`, or `key: natural`), and
-//! only when exactly one payment in doubt fits. Whatever fits nothing is no business of a payment here: it is
+//! order reference, only where the route makes that name one payment at a time (`order_guard`, or `key: natural`),
+//! only when exactly one payment in doubt fits, and only of money that is held or taken: what came to nothing for the
+//! same order may have been an earlier try. Whatever fits nothing is no business of a payment here: it is
 //! acknowledged, counted, and changes nothing.
 //!
 //! # What it refuses
@@ -30,7 +31,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use uuid::Uuid;
 
-use super::core::{Attempt, Finding, Key, State, What, Why};
+use super::core::{Attempt, Finding, Ids, Key, State, What, Why};
 use super::engine::{Delivered, Desk, Engine, key_hash, order_hash};
 use crate::config::model::{GatewayConfig, KeyPolicy};
 use crate::gateway::outcome::Outcome;
@@ -180,8 +181,10 @@ enum By {
     Id,
     /// By the payment's own id.
     Reference,
-    /// By what names the application's own request: its key, or its order.
-    Request,
+    /// By the key of the application's own request.
+    Key,
+    /// By the merchant's order, which another try for it may have had as well.
+    Order,
 }
 
 async fn bring(
@@ -205,8 +208,12 @@ async fn bring(
         // Only its end is left: nothing can change it any more.
         return Ok((Some(id), Came::Silent));
     };
-    let Some(n) = which(&state, gateway, leg, fact, by, id) else {
-        return Ok((Some(id), Came::Unmatched));
+    let (n, finding) = match which(&state, gateway, leg, fact, by, id) {
+        Some(n) => (n, finding),
+        None => match cancelled(&state, gateway, fact, finding, by, id) {
+            Some(told) => told,
+            None => return Ok((Some(id), Came::Unmatched)),
+        },
     };
     let pays = state.attempt(n).is_some_and(|attempt| attempt.why == Why::Pay);
     let under_way = state.attempt(n).is_some_and(Attempt::pending);
@@ -310,7 +317,7 @@ async fn named(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Opt
         for route in &routes {
             let hash = key_hash(ledger.keys(), route, key);
             if let Some(payment) = ledger.by_key(hash).await? {
-                return Ok(Some((payment, By::Request)));
+                return Ok(Some((payment, By::Key)));
             }
         }
     }
@@ -336,7 +343,41 @@ async fn named(engine: &Engine, gateway: &str, fact: &WebhookFact) -> Result<Opt
         1 => fits.pop(),
         _ => None,
     };
-    Ok(only.map(|payment| (payment, By::Request)))
+    Ok(only.map(|payment| (payment, By::Order)))
+}
+
+/// What a cancellation says of a hold, where it is none that Sentinel asked for: somebody cancelled by hand, or the gateway
+/// did. It is the same fact that other gateways tell as a state of the payment itself. Money that was taken at once is given
+/// back by it, where it can be (Adyen, before the capture): like a refund by hand, that is the business of whoever did it.
+fn cancelled(
+    state: &State,
+    gateway: &str,
+    fact: &WebhookFact,
+    told: Finding,
+    by: By,
+    payment: Uuid,
+) -> Option<(u16, Finding)> {
+    if !cancels(fact) {
+        return None;
+    }
+    let n = which(state, gateway, Leg::Charge, fact, by, payment)?;
+    if state.attempt(n)?.leg != Leg::Auth {
+        return None;
+    }
+    let ids = Ids {
+        modification: None,
+        ..told.ids
+    };
+    let outcome = Outcome::Fenced;
+    Some((n, Finding { outcome, ids, ..told }))
+}
+
+/// Whether a fact is that a payment was cancelled: by its id, or by its reference.
+fn cancels(fact: &WebhookFact) -> bool {
+    matches!(
+        (fact.leg, fact.observation.outcome),
+        (Some(Leg::Void), Outcome::Succeeded) | (Some(Leg::Fence), Outcome::Fenced)
+    )
 }
 
 /// The attempt that a fact is about.
@@ -358,8 +399,14 @@ fn which(state: &State, gateway: &str, leg: Leg, fact: &WebhookFact, by: By, pay
             // The application's request is the one that carried its key; an object known by another id is another object.
             let own =
                 attempt.key == Key::Application || state.gateway_of(attempt).is_some_and(|planned| planned.native);
-            let fits = attempt.ids.payment.is_none() && (by != By::Request || own);
-            let amount = by != By::Request || state.plan.amount.is_none() || state.plan.amount == said.amount;
+            let fits = attempt.ids.payment.is_none() && (matches!(by, By::Id | By::Reference) || own);
+            let same = state.plan.amount.is_none() || state.plan.amount == said.amount;
+            let effect = matches!(said.outcome, Outcome::Authorised | Outcome::Succeeded);
+            let amount = match by {
+                By::Id | By::Reference => true,
+                By::Key => same || said.amount.is_none(),
+                By::Order => same && effect,
+            };
             (fits && amount).then_some(n)
         }
         Leg::Capture | Leg::Void | Leg::Refund => {
@@ -386,6 +433,8 @@ fn which(state: &State, gateway: &str, leg: Leg, fact: &WebhookFact, by: By, pay
                 _ => None,
             }
         }
-        Leg::Fence | Leg::Lookup => (by != By::Request).then(|| state.attribute(gateway, leg)).flatten(),
+        Leg::Fence | Leg::Lookup => matches!(by, By::Id | By::Reference)
+            .then(|| state.attribute(gateway, leg))
+            .flatten(),
     }
 }

@@ -127,9 +127,10 @@ fn fact(item: &Map<String, Value>) -> Result<WebhookFact, WebhookError> {
         _ => (None, Outcome::Unknown, "other_webhook"),
     };
     let original = text("originalReference");
-    let modifies = original.is_some();
+    // A cancellation by reference is no payment, whatever it found.
+    let modifies = original.is_some() || event == "TECHNICAL_CANCEL";
     let mut observation = Observation {
-        payment_id: Some(original.unwrap_or(psp).to_owned()),
+        payment_id: original.or(Some(psp).filter(|_| !modifies)).map(str::to_owned),
         modification_id: modifies.then(|| psp.to_owned()),
         amount: amount(item),
         ..Observation::bare(outcome, rule)

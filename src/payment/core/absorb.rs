@@ -116,11 +116,11 @@ impl Turn {
             Leg::Fence | Leg::Lookup => self.answered(n, &attempt, finding, evidence),
             Leg::Charge | Leg::Auth => {
                 let (n, attempt) = self.heir(n, attempt, finding.outcome);
-                let finding = self.believed(&attempt, finding);
+                let finding = self.believed(n, &attempt, finding);
                 self.learn(n, None, finding, evidence);
             }
             Leg::Capture | Leg::Void | Leg::Refund => {
-                let finding = self.believed(&attempt, finding);
+                let finding = self.believed(n, &attempt, finding);
                 let own = matches!(attempt.why, Why::Settle | Why::Release);
                 let again = attempt.leg == Leg::Void || self.replayable(&attempt);
                 let unsent = matches!(
@@ -156,14 +156,17 @@ impl Turn {
     }
 
     /// What may be believed of an answer to an attempt that moves money.
-    fn believed(&self, attempt: &Attempt, mut finding: Finding) -> Finding {
+    fn believed(&self, n: u16, attempt: &Attempt, mut finding: Finding) -> Finding {
         if let Some(undone) = undone(attempt, &finding) {
             return undone;
         }
         // After a second sending with the same key, that one of them did not execute says nothing about the other. Where
         // replicas may pass the application's request through without the ledger, there may always be another one.
         let passed = self.s.plan.policy.fence_before_secondary && attempt.key == Key::Application;
-        if (attempt.sends > 1 || passed) && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_)) {
+        // What a gateway says of the object that they made is said of both.
+        let named = attempt.ids.modification.is_some() && attempt.ids.modification == finding.ids.modification;
+        if (attempt.sends > 1 || passed) && !named && matches!(finding.outcome, Outcome::NotSent | Outcome::Rejected(_))
+        {
             finding.outcome = Outcome::Unknown;
         }
         let modification = matches!(attempt.leg, Leg::Capture | Leg::Void | Leg::Refund);
@@ -183,7 +186,7 @@ impl Turn {
             finding.pending = true;
         }
         finding.gone = false;
-        self.gone(attempt, finding)
+        self.gone(n, attempt, finding)
     }
 
     /// Whom a fact is about: what provably never left was sent again to the same gateway under the same key and reference,
@@ -203,15 +206,42 @@ impl Turn {
     }
 
     /// A hold that is known, and then told to be cancelled, is no contradiction: it was voided, or it expired. For money
-    /// that was taken at once it is one. Told in the other order, the hold must be that of the very object that was
-    /// cancelled: a hold behind a claimed key would be a broken guarantee.
-    fn gone(&self, target: &Attempt, mut finding: Finding) -> Finding {
-        let cancelled = finding.outcome == Outcome::Fenced && target.known.effect();
-        let held = finding.outcome == Outcome::Authorised && target.known.fenced() && !target.known.effect();
+    /// that was taken it is one, in whatever order the two are told: at once, by a capture, or as the application believes.
+    /// Told before the hold, the hold must be that of the very object that was cancelled: a hold behind a claimed key would
+    /// be a broken guarantee.
+    fn gone(&self, n: u16, target: &Attempt, mut finding: Finding) -> Finding {
+        let ended = |of: u16| {
+            self.s
+                .attempt(of)
+                .is_some_and(|held| held.leg == Leg::Auth && held.harmless())
+        };
         let same = target.ids.payment.is_some() && target.ids.payment == finding.ids.payment;
-        if target.leg == Leg::Auth && (cancelled || (held && same)) {
-            finding.outcome = Outcome::Unknown;
-            finding.gone = true;
+        let known = target.known;
+        match (target.leg, finding.outcome) {
+            (Leg::Auth, Outcome::Fenced) if known.effect() => {
+                let mut captures = self.acting(n, Leg::Capture);
+                captures.retain(|(_, capture)| capture.over());
+                let told = self.s.told == Some(Verdict::Succeeded { n });
+                let whole = captures.iter().any(|(_, capture)| !self.s.keeps(capture));
+                if told || whole || known.outcome() == Outcome::Succeeded {
+                    contradicts(&mut finding);
+                } else {
+                    // What captures of parts left of it is held no more; what they took stays taken.
+                    finding.outcome = Outcome::Unknown;
+                    finding.gone = captures.is_empty();
+                }
+            }
+            (Leg::Auth, Outcome::Authorised) if known.fenced() && !known.effect() && same => {
+                finding.outcome = Outcome::Unknown;
+                finding.gone = true;
+            }
+            (Leg::Auth, Outcome::Succeeded) if target.released && known.outcome() == Outcome::Authorised => {
+                contradicts(&mut finding);
+            }
+            (Leg::Capture, Outcome::Succeeded) if !target.over() && target.of.is_some_and(ended) => {
+                contradicts(&mut finding);
+            }
+            _ => {}
         }
         finding
     }
@@ -253,7 +283,7 @@ impl Turn {
         self.learn(n, None, Finding { pending: false, ..note }, evidence);
         if conclusive {
             let (of, target) = self.heir(of, target, finding.outcome);
-            let finding = self.believed(&target, finding);
+            let finding = self.believed(of, &target, finding);
             self.learn(of, Some(n), finding, None);
         } else if question.leg == Leg::Lookup && finding.ids.payment.is_some() {
             // The object was found, its outcome is still open: it can be named from now on.
@@ -361,6 +391,11 @@ impl Turn {
             self.fail();
         }
     }
+}
+
+fn contradicts(finding: &mut Finding) {
+    finding.outcome = Outcome::Conflict;
+    "cancelled_and_taken".clone_into(&mut finding.rule);
 }
 
 /// What is told of a refund whose end is known, where that is no contradiction: a refund that was made can fail days later,
