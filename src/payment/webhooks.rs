@@ -196,7 +196,7 @@ async fn bring(
     let Some(leg) = fact.leg else {
         return Ok((None, Came::Silent));
     };
-    let mut finding = Finding::from_webhook(&fact.observation);
+    let finding = Finding::from_webhook(&fact.observation);
     if finding.outcome == Outcome::Unknown && !finding.pending {
         return Ok((None, Came::Silent));
     }
@@ -208,7 +208,7 @@ async fn bring(
         // Only its end is left: nothing can change it any more.
         return Ok((Some(id), Came::Silent));
     };
-    let (n, finding) = match which(&state, gateway, leg, fact, by, id) {
+    let (n, mut finding) = match which(&state, gateway, leg, fact, by, id) {
         Some(n) => (n, finding),
         None => match cancelled(&state, gateway, fact, finding, by, id) {
             Some(told) => told,

@@ -10,12 +10,7 @@ use super::webhooks::{event, signed};
 use crate::support::patience::until;
 use crate::support::receiver::{Receiver, told};
 use crate::support::shop::{Setup, Shop, parsed, webhook_secret};
-use crate::support::wire::{Message, once};
-
-fn down(shop: &Shop, name: &str) {
-    shop.gateway(name)
-        .fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
-}
+use crate::support::wire::once;
 
 /// Something that is done at a gateway by hand, past Sentinel.
 async fn by_hand(shop: &Shop, gateway: &str, method: Method, path: &str, authorization: &str, body: &str) -> Value {
@@ -102,7 +97,7 @@ async fn a_hold_that_somebody_cancels_at_its_gateway_is_over_and_the_application
         })
         .await;
         shop.notifies(owner);
-        down(&shop, "stripe");
+        shop.down("stripe").await;
         let held = shop.hold("key-1", "order-1").await;
         assert_eq!(held.header("sentinel-gateway"), Some(owner), "{}", held.text());
         let id = parsed(&held)["id"].as_str().unwrap().to_owned();
@@ -132,7 +127,7 @@ async fn a_hold_at_stripe_that_somebody_cancels_there_is_shown_as_cancelled() {
     })
     .await;
     shop.notifies("stripe");
-    down(&shop, "square");
+    shop.down("square").await;
     let hold = json!({
         "source_id": "ccof:customer-card-id-ok", "customer_id": "CUST1", "idempotency_key": "key-1",
         "amount_money": {"amount": 1999, "currency": "EUR"}, "autocomplete": false, "reference_id": "order-1",
@@ -231,7 +226,7 @@ async fn so_is_one_that_only_sentinels_own_reference_names() {
             ..Setup::default()
         })
         .await;
-        down(&shop, "square");
+        shop.down("square").await;
         deaf(&shop);
         let sale = json!({
             "source_id": "ccof:customer-card-id-ok", "customer_id": "CUST1", "idempotency_key": "key-1",

@@ -98,7 +98,7 @@ async fn a_refund_that_comes_back_is_told_of_and_may_be_made_again() {
     let shop = shop(&receiver, setup).await;
     shop.notifies("adyen");
     shop.gateway("adyen").set("refunds_fail", "true").unwrap();
-    down(&shop, "stripe");
+    shop.down("stripe").await;
     let sold = shop.pay("key-1", "order-1").await;
     let id = parsed(&sold)["id"].as_str().unwrap().to_owned();
     receiver.took(2).await;
