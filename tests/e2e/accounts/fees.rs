@@ -264,16 +264,19 @@ async fn a_fee_is_charged_once_and_stays_so_over_restarts_and_haste() {
 async fn a_declined_fee_waits_for_another_card_and_is_then_charged_once() {
     let mut stand = Stand::open().await;
     stand.pay_with("pm_card_chargeDeclined").await;
-    stand = stand.restarted();
+    stand.operator_collects().await;
     let declined = stand.until("declined").await;
-    assert_eq!(declined["attempts"], 1);
+    // The clock may have asked, too, a moment before.
+    let tries = declined["attempts"].as_i64().expect("a count");
     stand = stand.restarted();
     assert_eq!(stand.until("declined").await, declined, "nobody asks again by himself");
     assert!(stand.charged().await.is_empty());
     stand.pay_with("pm_card_visa").await;
-    stand = stand.restarted();
+    stand.operator_collects().await;
     let paid = stand.until("paid").await;
-    assert_eq!(paid["attempts"], 2, "{paid}");
+    assert_eq!(paid["attempts"], tries + 1, "{paid}");
+    stand = stand.restarted();
+    assert_eq!(stand.until("paid").await, paid);
     assert_eq!(stand.charged().await.len(), 1);
 }
 
