@@ -5,9 +5,9 @@
 //! on, and under load the background that copies the log makes more, before the log gets there. What lies beyond the log's
 //! end is nothing to SQLite, and zeros least of all.
 //!
-//! Invariant: nobody but the holder of [`Room::hold`] makes the file longer. SQLite writes the log within a commit only,
-//! and the writer holds it then; zeros are written at the file's very end, which nobody moves meanwhile. So they never
-//! stand where SQLite has written.
+//! Invariant: nobody but the holder of [`Room::hold`] makes the file longer. SQLite writes the log within a commit only, as
+//! the writer's connection never spills its cache (`cache_spill`), and the writer holds it then; zeros are written at the
+//! file's very end, which nobody moves meanwhile. So they never stand where SQLite has written.
 
 use std::fs::{File, OpenOptions};
 use std::io;

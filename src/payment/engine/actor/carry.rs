@@ -33,7 +33,8 @@ impl Actor {
         for action in &actions {
             match action {
                 Action::Send(first) if send.is_none() => send = Some(first.clone()),
-                Action::Answer { verdict, .. } => tell = Some(*verdict),
+                // The first takes everybody who waits.
+                Action::Answer { verdict, .. } if tell.is_none() => tell = Some(*verdict),
                 _ => {}
             }
         }
