@@ -80,6 +80,10 @@ async fn killed_at(scenario: &Scenario, place: &str, again: Option<u64>) -> Run 
     let dir = tempfile::tempdir().expect("a directory");
     let (log, _) = log_of(dir.path());
     let mut shop = scenario.shop(&[(LOG, &log), (AT, place)]).await;
+    if shop.sentinel.ended() {
+        // On a busy machine its start passed the ledger's places more often: no payment was killed.
+        shop = shop.crash();
+    }
     let mut application = scenario.application(&shop).await;
     if application.run(&shop).await == Came::Cut {
         shop.sentinel.wait();

@@ -6,8 +6,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use sentinel::failpoint::AT;
 
 use super::patience::PATIENCE;
 
@@ -73,7 +75,11 @@ impl Sentinel {
 
     fn start_by(command: Command, dir: tempfile::TempDir, config: &str, env: &[(&str, &str)]) -> Self {
         let mut sentinel = Self::spawn(command, dir, config, env);
-        sentinel.wait_for("READY=1");
+        // One that is to be killed somewhere may be killed before it is ready: `ended` tells.
+        let mortal = env.iter().any(|(name, _)| *name == AT);
+        if !mortal || (sentinel.hear("READY=1").is_none() && !sentinel.ended()) {
+            sentinel.wait_for("READY=1");
+        }
         sentinel
     }
 
@@ -84,7 +90,10 @@ impl Sentinel {
         let socket = dir.path().join("notify");
         let _ = std::fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("a notify socket");
-        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        // How often is looked whether it still lives.
+        notify
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout");
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -118,28 +127,42 @@ impl Sentinel {
 
     /// Waits for a state that the binary reports to the service manager; gives the whole message.
     pub fn wait_for(&mut self, state: &str) -> String {
+        let heard = self.hear(state);
+        heard.unwrap_or_else(|| {
+            panic!(
+                "sentinel did not say {state}; exit {:?}; log:\n{}",
+                self.child.try_wait(),
+                self.log()
+            )
+        })
+    }
+
+    /// The same; `None` where it ends, or patience does, before it says so.
+    fn hear(&mut self, state: &str) -> Option<String> {
         let mut buffer = [0u8; 4096];
-        loop {
+        let patience = Instant::now() + PATIENCE;
+        while Instant::now() < patience {
+            // Looked at before the queue: what it said last is read all the same.
+            let ended = self.ended();
             match self.notify.recv(&mut buffer) {
                 Ok(length) => {
                     let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
                     if message.lines().any(|line| line == state) {
-                        return message;
+                        return Some(message);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!(
-                    "sentinel did not say {state} ({error}); exit {:?}; log:\n{}",
-                    self.child.try_wait(),
-                    self.log()
-                ),
+                Err(_) if ended => return None,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                Err(error) => panic!("the notify socket: {error}"),
             }
         }
+        None
     }
 
     /// Reads and forgets what it tells the service manager from now on: a queue that nobody reads would hold it up.
     pub fn ignore_notices(&self) {
         let socket = self.notify.try_clone().expect("the notify socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         std::thread::spawn(move || {
             let mut buffer = [0u8; 4096];
             while socket.recv(&mut buffer).is_ok() {}
