@@ -1,5 +1,6 @@
 //! The real binary in a process of its own, ready when it says so through the service manager's socket.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -21,18 +22,25 @@ pub struct Sentinel {
     pub dir: tempfile::TempDir,
 }
 
-/// A port that is nobody else's until this test process ends, whether or not anything listens there.
+/// The marks that are kept: more than all tests that run at once have ports, and fewer than a process may have descriptors.
+const MARKS: usize = 400;
+
+/// A port that is nobody else's for as long as its test may last, whether or not anything listens there.
 ///
 /// It lies below the range that the system takes ports from by itself, for listeners without a number and for outgoing
 /// connections. A UDP socket of the same number is the mark by which other tests, and other runs of them, see that it is
 /// taken.
 pub fn free_port() -> SocketAddr {
-    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    static TAKEN: Mutex<VecDeque<UdpSocket>> = Mutex::new(VecDeque::new());
     for _ in 0..10_000 {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000)));
         let Ok(mark) = UdpSocket::bind(address) else { continue };
         if TcpListener::bind(address).is_ok() {
-            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
+            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.push_back(mark);
+            if taken.len() > MARKS {
+                taken.pop_front();
+            }
             return address;
         }
     }
