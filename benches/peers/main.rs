@@ -119,6 +119,8 @@ struct Options {
     rounds: usize,
     seconds: u64,
     only: Vec<String>,
+    /// Text in the name of a load; empty for all.
+    load: String,
     what: Vec<String>,
 }
 
@@ -128,6 +130,7 @@ impl Options {
             rounds: 5,
             seconds: 4,
             only: Vec::new(),
+            load: String::new(),
             what: Vec::new(),
         };
         let mut args = args.iter();
@@ -137,6 +140,7 @@ impl Options {
                 "--rounds" => options.rounds = value().parse().expect("--rounds N"),
                 "--seconds" => options.seconds = value().parse().expect("--seconds N"),
                 "--only" => options.only = value().split(',').map(str::to_owned).collect(),
+                "--load" => options.load = value(),
                 "--quick" => (options.rounds, options.seconds) = (1, 2),
                 what => options.what.push(what.to_owned()),
             }
@@ -165,7 +169,7 @@ fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
         ),
         ("plaintext out, 1 worker, saturated", Out::Plain, 1, None, 0),
     ];
-    for (name, out, workers, rate, delay) in cases {
+    for (name, out, workers, rate, delay) in cases.into_iter().filter(|case| case.0.contains(&options.load)) {
         let mut cpu: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
         let mut rates: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
         for _ in 0..options.rounds {
@@ -223,7 +227,7 @@ fn measure_latency(options: &Options, kinds: &[Kind], report: &mut report::Repor
         (format!("half of HAProxy's saturation, {half}/s"), half, 0),
         ("1,000/s, 50 ms gateway".to_owned(), 1000.0, 50),
     ];
-    for (name, rate, delay) in cases {
+    for (name, rate, delay) in cases.into_iter().filter(|case| case.0.contains(&options.load)) {
         let mut all: BTreeMap<Kind, Vec<[f64; 3]>> = BTreeMap::new();
         let everyone: Vec<Kind> = std::iter::once(Kind::Direct).chain(kinds.iter().copied()).collect();
         for _ in 0..options.rounds {

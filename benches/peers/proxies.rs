@@ -21,6 +21,8 @@ pub enum Kind {
     Naive,
     Pingora,
     Envoy,
+    /// Bytes copied over the same TLS, without HTTP: the floor.
+    Relay,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Naive => "naive hyper",
             Self::Pingora => "Pingora",
             Self::Envoy => "Envoy",
+            Self::Relay => "byte copy",
         }
     }
 }
@@ -99,6 +102,9 @@ pub fn available(only: &[String]) -> Vec<Kind> {
     }
     if envoy().is_some() {
         kinds.push(Kind::Envoy);
+    }
+    if rival("relay").exists() {
+        kinds.push(Kind::Relay);
     }
     kinds.retain(|kind| only.is_empty() || only.iter().any(|name| kind.name().eq_ignore_ascii_case(name)));
     kinds
@@ -379,8 +385,12 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
                 path("error.log"),
             ]
         }
-        Kind::Naive | Kind::Pingora => {
-            let name = if kind == Kind::Naive { "naive" } else { "pingora" };
+        Kind::Naive | Kind::Pingora | Kind::Relay => {
+            let name = match kind {
+                Kind::Naive => "naive",
+                Kind::Pingora => "pingora",
+                _ => "relay",
+            };
             let mut argv = vec![
                 rival(name).display().to_string(),
                 port.to_string(),
