@@ -127,8 +127,6 @@ pub const REQUIRE_CERTIFICATE: bool = true;
 pub const FENCE_BEFORE_SECONDARY: bool = false;
 /// Voiding a payment that the customer believes made is worse than keeping one that she did not see.
 pub const UNDELIVERED: Undelivered = Undelivered::Keep;
-/// Gateways repeat a lost webhook for a day or more; what is not known then, a machine will not find out.
-pub const MANUAL_AFTER: Duration = secs(DAY);
 
 /// Nothing is gained by waiting where no load balancer has to notice.
 pub const SHUTDOWN_MIN: Duration = Duration::ZERO;

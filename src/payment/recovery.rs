@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::core::{Phase, What};
-use super::engine::{Delivered, Engine};
+use super::engine::{Delivered, Engine, Route};
 use crate::ledger::rows::Payment;
 
 /// How often the ledger is gone through.
@@ -29,6 +29,10 @@ const TROUBLE: Duration = Duration::from_secs(1);
 /// How long an application may ask again for a payment that has no effect anywhere: no official SDK repeats longer, and no
 /// gateway keeps a key much longer. In milliseconds.
 const ASK_AGAIN: i64 = 24 * 3_600_000;
+/// Gateways repeat a lost webhook for a day or more; what is not known then, a machine will not find out. In hours.
+const A_DAY: u32 = 24;
+/// What a person has of the time for which a gateway still answers to the payment's key, in hours.
+const TO_ACT: u32 = 2;
 /// Payments read at once.
 const PAGE: usize = 200;
 
@@ -98,12 +102,29 @@ async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Re
     Ok(())
 }
 
+/// How old a payment in doubt may become before it is given to a person.
+fn patience(route: &Route, payment: &Payment) -> Duration {
+    let asked = [&payment.first_gateway, &payment.gateway];
+    let kept = asked.into_iter().filter_map(|name| route.at(name));
+    let kept = kept.map(|at| at.capabilities().idempotency_hours);
+    let set = route.failover().manual_after;
+    set.unwrap_or_else(|| usual_patience(kept))
+}
+
+/// The same, where the route does not say, by how many hours the gateways that were asked keep a key; 0 for one that has
+/// no keys.
+fn usual_patience(kept: impl Iterator<Item = u32>) -> Duration {
+    let shortest = kept.filter(|hours| *hours > 0).min().unwrap_or(u32::MAX);
+    let hours = shortest.saturating_sub(TO_ACT).clamp(1, A_DAY);
+    Duration::from_secs(3600) * hours
+}
+
 async fn attend(engine: &Engine, payment: &Payment) -> Delivered {
     let age = engine.ledger().now().saturating_sub(payment.created_at);
-    let patience = engine.route(&payment.route).map(|route| route.failover().manual_after);
     if payment.state == Phase::Licensed.name() && age > ASK_AGAIN {
         return engine.deliver(payment.id, What::Expired).await;
     }
+    let patience = engine.route(&payment.route).map(|route| patience(&route, payment));
     let patience = patience.and_then(|patience| i64::try_from(patience.as_millis()).ok());
     // A customer who never came back is no mystery for a person to solve.
     let waits = payment.state == "action_required";
@@ -111,4 +132,25 @@ async fn attend(engine: &Engine, payment: &Payment) -> Delivered {
         return engine.deliver(payment.id, What::Aged).await;
     }
     engine.wake(payment.id).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{Gateway, adyen, braintree, paypal, razorpay, stripe};
+
+    #[test]
+    fn a_person_is_called_while_the_gateway_still_knows_the_key() {
+        let hours = |gateways: &[&dyn Gateway]| {
+            let kept = gateways.iter().map(|gateway| gateway.capabilities().idempotency_hours);
+            usual_patience(kept).as_secs() / 3600
+        };
+        assert_eq!(hours(&[&stripe::Stripe]), 22);
+        assert_eq!(hours(&[&stripe::Stripe, &paypal::Paypal]), 4);
+        assert_eq!(hours(&[&adyen::Adyen, &stripe::Stripe]), 22);
+        assert_eq!(hours(&[&adyen::Adyen]), 24);
+        // Nothing is lost where there are no keys, and a custom gateway that keeps one for an hour leaves some time, too.
+        assert_eq!(hours(&[&razorpay::Razorpay, &braintree::Braintree]), 24);
+        assert_eq!(usual_patience([1].into_iter()).as_secs(), 3600);
+    }
 }

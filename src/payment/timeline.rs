@@ -354,8 +354,8 @@ fn held(hold: &Hold, state: &State) -> String {
             words::gateway(state, *n)
         ),
         Hold::Aged => {
-            "Its outcome could not be found out for longer than the route's `manual_after` allows. A person has to look at \
-             the gateways' own books."
+            "Its outcome could not be found out for longer than the route's `manual_after` allows (by default a day, or until \
+             two hours before the gateway forgets its key). A person has to look at the gateways' own books."
                 .to_owned()
         }
         Hold::CaptureFailed { n } => format!(

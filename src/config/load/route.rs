@@ -288,7 +288,7 @@ impl Reader<'_> {
                 "must be above 0 and no longer than failover.deadline",
             );
         }
-        let assume = typed.assume_quiescent_after;
+        let (assume, manual) = (typed.assume_quiescent_after, typed.manual_after);
         Failover {
             mode,
             on_soft_decline: typed.on_soft_decline.unwrap_or(defaults::ON_SOFT_DECLINE),
@@ -309,7 +309,7 @@ impl Reader<'_> {
                 units::duration(text).map(Some)
             }),
             undelivered: typed.undelivered.unwrap_or(defaults::UNDELIVERED),
-            manual_after: self.duration(&at("manual_after"), typed.manual_after, defaults::MANUAL_AFTER),
+            manual_after: self.unit(at("manual_after"), manual, None, |text| units::duration(text).map(Some)),
         }
     }
 

@@ -105,6 +105,7 @@ pub struct Failover {
     pub assume_quiescent_after: Option<Duration>,
     /// What becomes of a payment without a key whose answer could not be delivered.
     pub undelivered: Undelivered,
-    /// The age at which a payment in doubt is given to a person.
-    pub manual_after: Duration,
+    /// The age at which a payment in doubt is given to a person; `None` for a day, or two hours before its gateway forgets
+    /// its key.
+    pub manual_after: Option<Duration>,
 }
