@@ -428,7 +428,8 @@ pub struct Failover {
     pub assume_quiescent_after: Option<String>,
     /// What becomes of a payment without a key whose answer could not be delivered. Default `keep`.
     pub undelivered: Option<Undelivered>,
-    /// The age at which a payment in doubt is given to a person. Default 24h.
+    /// The age at which a payment in doubt is given to a person. Default 24h, or two hours before the gateway that was asked
+    /// forgets the payment's key, where that is earlier: 22h at Stripe and Square, 4h at PayPal.
     pub manual_after: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::books::{Effect, Kind};
 use super::{NativeError, Request, Simulator, Turn};
 use crate::config::model::custom::{
-    Amounts, Call, Custom as Description, Piece, Refusal, State, Template, Tree, Variable,
+    Amounts, Call, Custom as Description, Modification, Piece, Refusal, State, Template, Tree, Variable,
 };
 
 /// One payment.
@@ -326,6 +326,12 @@ impl Custom {
         let mut body = json!({});
         if let Some(pointer) = &answers.modification_id {
             set(&mut body, pointer, action.into());
+        }
+        if let Some(pointer) = &answers.modification_status {
+            let words = &answers.modification_states;
+            let find = |wanted| words.iter().find(|(_, known)| **known == wanted);
+            let word = find(Modification::Accepted).or_else(|| find(Modification::Done));
+            set(&mut body, pointer, word.map_or("", |(word, _)| word).into());
         }
         self.answer(status, &body)
     }

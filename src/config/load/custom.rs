@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::Reader;
 use crate::config::model::Credentials;
 use crate::config::model::custom::{
-    Amounts, Answers, Call, Class, Custom, DECLINES, Idempotency, Piece, Refusal, State, States, Template, Tree,
-    VARIABLES, Variable,
+    Amounts, Answers, Call, Class, Custom, DECLINES, Idempotency, Modification, Piece, Refusal, State, States,
+    Template, Tree, VARIABLES, Variable,
 };
 use crate::config::raw::OneOrMany;
 use crate::config::{nearest, raw::custom as raw};
@@ -294,9 +294,22 @@ impl Reader<'_> {
         let approval_code = optional("approval_code", typed.approval_code);
         let card_last4 = optional("card_last4", typed.card_last4);
         let modification_id = optional("modifications.id", typed.modifications.id);
+        let modification_status = optional("modifications.status", typed.modifications.status);
         let list = optional("list", typed.list).unwrap_or_default();
         let states = self.states(&at("states"), typed.states);
         let sale_states = self.states(&at("sale_states"), typed.sale_states);
+        let modification_states = self.modification_states(&at("modifications.states"), typed.modifications.states);
+        if modification_status.is_some()
+            != modification_states
+                .values()
+                .any(|known| *known != Modification::Refused)
+        {
+            self.hinted(
+                at("modifications.states"),
+                "and `status` belong together",
+                "say where the word stands, and at least one that means done or accepted",
+            );
+        }
         for (word, state) in [("succeeded", State::Succeeded), ("declined", State::Declined)] {
             let there = states.values().chain(sale_states.values()).any(|known| *known == state);
             if !there {
@@ -341,6 +354,8 @@ impl Reader<'_> {
             states,
             sale_states,
             modification_id,
+            modification_status,
+            modification_states,
             done,
             accepted,
             list,
@@ -356,6 +371,22 @@ impl Reader<'_> {
             ("voided", typed.voided, State::Voided),
             ("action_required", typed.action_required, State::ActionRequired),
             ("pending", typed.pending, State::Pending),
+        ] {
+            for word in words.into_vec() {
+                if states.insert(word, state).is_some_and(|before| before != state) {
+                    self.problem(format!("{path}.{field}"), "holds a word that means something else, too");
+                }
+            }
+        }
+        states
+    }
+
+    fn modification_states(&mut self, path: &str, typed: raw::ModificationStates) -> BTreeMap<String, Modification> {
+        let mut states = BTreeMap::new();
+        for (field, words, state) in [
+            ("done", typed.done, Modification::Done),
+            ("accepted", typed.accepted, Modification::Accepted),
+            ("refused", typed.refused, Modification::Refused),
         ] {
             for word in words.into_vec() {
                 if states.insert(word, state).is_some_and(|before| before != state) {

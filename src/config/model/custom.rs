@@ -237,6 +237,17 @@ pub const DECLINES: [&str; 30] = [
     "suspected_fraud",
 ];
 
+/// What a word for the state of a capture, void or refund means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Modification {
+    /// It is done.
+    Done,
+    /// It is accepted, and done later.
+    Accepted,
+    /// It is refused, and was never executed.
+    Refused,
+}
+
 /// Where things stand in answers: JSON pointers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
@@ -272,6 +283,10 @@ pub struct Answers {
     pub sale_states: States,
     /// A modification's id.
     pub modification_id: Option<String>,
+    /// A modification's state, where the status alone does not say what became of it.
+    pub modification_status: Option<String>,
+    /// Words for it.
+    pub modification_states: BTreeMap<String, Modification>,
     /// Statuses of what is done.
     pub done: Vec<u16>,
     /// Statuses of what is accepted.

@@ -203,6 +203,27 @@ pub struct Modifications {
     /// Statuses that say: accepted, and done later. Default 202.
     #[serde(default)]
     pub accepted: Vec<u16>,
+    /// Where its state stands, for a gateway that answers one of these statuses to what it refuses, too. The word decides
+    /// then, and not the status; one that is nowhere proves nothing.
+    pub status: Option<String>,
+    /// What its words for that state mean.
+    #[serde(default)]
+    pub states: ModificationStates,
+}
+
+/// What words for the state of a capture, void or refund mean.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModificationStates {
+    /// It is done.
+    #[serde(default)]
+    pub done: OneOrMany<String>,
+    /// It is accepted, and done later.
+    #[serde(default)]
+    pub accepted: OneOrMany<String>,
+    /// It is refused, and was never executed.
+    #[serde(default)]
+    pub refused: OneOrMany<String>,
 }
 
 /// Statuses that say: refused, and never executed.

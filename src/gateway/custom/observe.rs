@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::model::Dialect;
-use crate::config::model::custom::{Amounts, Class, Custom, Refusal, State};
+use crate::config::model::custom::{Amounts, Class, Custom, Modification, Refusal, State};
 use crate::gateway::canonical::{CaptureMode, CardView, Request};
 use crate::gateway::outcome::{Decline, DeclineClass, Observation, Outcome, Rejection};
 use crate::gateway::{Incoming, Leg, json, retry_after};
@@ -71,19 +71,28 @@ impl Read<'_> {
     fn modification(&self, status: u16, body: &[u8]) -> Observation {
         let answers = &self.custom.answers;
         let body = json::strict(body).unwrap_or_default();
-        let id = answers
-            .modification_id
-            .as_ref()
-            .and_then(|pointer| text(&body, pointer));
-        let (outcome, rule, pending) = if answers.done.contains(&status) {
-            (Outcome::Succeeded, "done", false)
-        } else if answers.accepted.contains(&status) {
-            (Outcome::Unknown, "accepted", true)
-        } else {
-            (Outcome::Unknown, "unexpected_status", false)
+        let at = |pointer: &Option<String>| pointer.as_ref().and_then(|pointer| text(&body, pointer));
+        let by_status = match () {
+            () if answers.done.contains(&status) => Some(Modification::Done),
+            () if answers.accepted.contains(&status) => Some(Modification::Accepted),
+            () => None,
+        };
+        let said = match (&answers.modification_status, by_status) {
+            (_, None) => Err("unexpected_status"),
+            (None, Some(said)) => Ok(said),
+            (pointer, Some(_)) => {
+                let word = at(pointer).and_then(|word| answers.modification_states.get(&word));
+                word.copied().ok_or("unknown_state")
+            }
+        };
+        let (outcome, rule, pending) = match said {
+            Ok(Modification::Done) => (Outcome::Succeeded, "done", false),
+            Ok(Modification::Accepted) => (Outcome::Unknown, "accepted", true),
+            Ok(Modification::Refused) => (Outcome::Rejected(Rejection::Request), "refused", false),
+            Err(rule) => (Outcome::Unknown, rule, false),
         };
         Observation {
-            modification_id: id,
+            modification_id: at(&answers.modification_id),
             pending,
             ..Observation::bare(outcome, rule)
         }

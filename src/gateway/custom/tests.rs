@@ -19,12 +19,19 @@ const REFERENCE: &str = "01936b1e-0000-7000-8000-00000000002a";
 
 /// The shipped example.
 fn example() -> &'static Custom {
+    example_with("accepted: [202]").unwrap()
+}
+
+/// The same with other words for how captures, voids and refunds are answered.
+fn example_with(modifications: &str) -> Result<&'static Custom, String> {
     let text = include_str!("../../../examples/custom-gateway/checkout-com.yaml")
         .replace("${STRIPE_SECRET_KEY}", "sk_test_1")
         .replace("${CHECKOUT_SECRET_KEY}", "sk_checkout")
-        .replace("${CHECKOUT_PROCESSING_CHANNEL}", "pc_1");
-    let config = load::parse(std::path::Path::new("example.yaml"), &text).unwrap();
-    of(config.gateways["checkout_com"].custom.as_ref().unwrap())
+        .replace("${CHECKOUT_PROCESSING_CHANNEL}", "pc_1")
+        .replace("accepted: [202]", modifications);
+    let config =
+        load::parse(std::path::Path::new("example.yaml"), &text).map_err(|problems| format!("{problems:?}"))?;
+    Ok(of(config.gateways["checkout_com"].custom.as_ref().unwrap()))
 }
 
 fn account() -> Account {
@@ -264,6 +271,47 @@ fn words_statuses_and_codes_mean_what_is_described_and_nothing_else() {
     );
     assert!(accepted.pending && accepted.outcome == Outcome::Unknown);
     assert_eq!(accepted.modification_id.as_deref(), Some("act_1"));
+}
+
+#[test]
+fn a_modification_is_what_its_word_says_where_the_status_does_not_tell() {
+    let gateway = example_with("status: /state, states: { done: Done, accepted: Queued, refused: [Denied, Late] }");
+    let gateway = gateway.unwrap();
+    let observed = |status: u16, body: Value| {
+        let seen = gateway.observe(Leg::Void, None, None, &incoming(status, &body));
+        (seen.outcome, seen.pending)
+    };
+    let unknown = (Outcome::Unknown, false);
+    assert_eq!(observed(200, json!({"state": "Done"})), (Outcome::Succeeded, false));
+    assert_eq!(observed(202, json!({"state": "Done"})), (Outcome::Succeeded, false));
+    assert_eq!(observed(200, json!({"state": "Queued"})), (Outcome::Unknown, true));
+    for word in ["Denied", "Late"] {
+        let refused = (Outcome::Rejected(Rejection::Request), false);
+        assert_eq!(observed(200, json!({"state": word})), refused);
+    }
+    for body in [
+        json!({"state": "done"}),
+        json!({"state": null}),
+        json!({}),
+        json!(["Done"]),
+    ] {
+        assert_eq!(observed(200, body), unknown);
+    }
+    assert_eq!(
+        observed(203, json!({"state": "Done"})),
+        unknown,
+        "a status nobody described"
+    );
+    // Either without the other is a mistake, and so is a word with two meanings.
+    for wrong in [
+        "status: /state",
+        "states: { done: Done }",
+        "status: /state, states: { refused: Denied }",
+        "status: /state, states: { done: Done, refused: Done }",
+    ] {
+        let errors = example_with(wrong).unwrap_err();
+        assert!(errors.contains("modifications.states"), "{wrong}: {errors}");
+    }
 }
 
 #[test]

@@ -36,7 +36,10 @@ struct Bench {
 
 impl Bench {
     async fn open() -> Self {
-        let text = example();
+        Self::of(example()).await
+    }
+
+    async fn of(text: String) -> Self {
         let config = load::parse(Path::new(EXAMPLE), &text).expect("the example is right");
         let description = config.gateways["checkout_com"].custom.clone().expect("a description");
         let serve = |name: &str, simulator| Serve {
@@ -101,6 +104,23 @@ impl Bench {
         let stripe = self.gateway("stripe");
         stripe.fault(Rule::always(Match::default(), Fault::Refuse { ms: None }));
         stripe.refusing().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_is_what_the_described_word_says_and_not_the_status() {
+    let words = |words: &str| {
+        let states = format!("accepted: [202], status: /state, states: {{ {words} }}");
+        example().replace("accepted: [202]", &states)
+    };
+    for (described, status) in [("done: Done", "succeeded"), ("done: Done, accepted: Queued", "pending")] {
+        let bench = Bench::of(words(described)).await;
+        bench.stripe_is_down().await;
+        let paid = bench.pay("sale", "automatic", "src_1").await;
+        let id = parsed(&paid)["id"].as_str().unwrap_or_default().to_owned();
+        let refund = format!("payment_intent={id}&amount=500");
+        let refunded = bench.post("/v1/refunds", "refund", "src_1", &refund).await;
+        assert_eq!(parsed(&refunded)["status"], status, "{described}: {}", refunded.text());
     }
 }
 
