@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::proxies::Out;
@@ -76,7 +77,7 @@ pub fn certificates() -> std::path::PathBuf {
 
 /// The stub's own process.
 pub fn run(args: &[String]) {
-    let tls = args[0] == "TLS";
+    let (tls, http2) = (args[0].starts_with("TLS"), args[0] == "TLS+h2");
     let delay = Duration::from_millis(args[1].parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +85,7 @@ pub fn run(args: &[String]) {
         .unwrap();
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let acceptor = tls.then(acceptor);
+        let acceptor = tls.then(|| acceptor(http2));
         println!("{}", listener.local_addr().unwrap().port());
         loop {
             let Ok((stream, _)) = listener.accept().await else {
@@ -94,11 +95,11 @@ pub fn run(args: &[String]) {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 match acceptor {
-                    Some(acceptor) => {
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream, delay).await;
-                        }
-                    }
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) if http2 => serve_http2(stream, delay).await,
+                        Ok(stream) => serve(stream, delay).await,
+                        Err(_) => {}
+                    },
                     None => serve(stream, delay).await,
                 }
             });
@@ -106,7 +107,7 @@ pub fn run(args: &[String]) {
     });
 }
 
-fn acceptor() -> tokio_rustls::TlsAcceptor {
+fn acceptor(http2: bool) -> tokio_rustls::TlsAcceptor {
     use rustls::pki_types::pem::PemObject;
     let dir = certificates();
     let chain: Vec<_> = rustls::pki_types::CertificateDer::pem_file_iter(dir.join("leaf.pem"))
@@ -114,20 +115,52 @@ fn acceptor() -> tokio_rustls::TlsAcceptor {
         .collect::<Result<_, _>>()
         .unwrap();
     let key = rustls::pki_types::PrivateKeyDer::from_pem_file(dir.join("leaf.key")).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
+    let mut config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+    if http2 {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     tokio_rustls::TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, delay: Duration) {
-    let body = format!(
+fn body() -> String {
+    format!(
         "{{\"id\":\"pi_bench\",\"object\":\"payment_intent\",\"filler\":\"{}\"}}",
         "x".repeat(1450)
-    );
+    )
+}
+
+/// The same over HTTP/2, by hyper.
+async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, delay: Duration) {
+    let body = bytes::Bytes::from(body());
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let body = body.clone();
+        async move {
+            request.into_body().collect().await?;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let answer = http::Response::builder()
+                .header("content-type", "application/json")
+                .header("request-id", "req_bench")
+                .header("stripe-version", "2026-10-28.endive");
+            Ok::<_, hyper::Error>(answer.body(http_body_util::Full::new(body)).unwrap())
+        }
+    });
+    let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    // A proxy that leaves ends it.
+    let _ = builder
+        .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
+        .await;
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, delay: Duration) {
+    let body = body();
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nrequest-id: req_bench\r\nstripe-version: 2026-10-28.endive\r\n\r\n{body}",
         body.len()

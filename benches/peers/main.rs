@@ -93,9 +93,12 @@ fn main() {
         }
     }
     if options.wants("syscalls") {
-        for kind in &kinds {
-            if let Some(count) = proxies::syscalls(*kind) {
-                report.add("system calls a request", "TLS out, 500/s", *kind, &[count]);
+        for out in [Out::Tls, Out::Http2] {
+            for kind in kinds.iter().filter(|kind| kind.speaks(out)) {
+                if let Some(count) = proxies::syscalls(*kind, out) {
+                    let load = format!("{} out, 500/s", out.name());
+                    report.add("system calls a request", &load, *kind, &[count]);
+                }
             }
         }
     }
@@ -156,7 +159,7 @@ impl Options {
 /// Processor time a request, saturated and at a fixed rate, and requests a second at saturation.
 fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
     let length = Duration::from_secs(options.seconds);
-    let cases: [(&str, Out, usize, Option<f64>, u64); 5] = [
+    let cases: [(&str, Out, usize, Option<f64>, u64); 6] = [
         ("TLS out, 1 worker, saturated", Out::Tls, 1, None, 0),
         ("TLS out, 2 workers, saturated", Out::Tls, 2, None, 0),
         ("TLS out, 1 worker, 5,000/s", Out::Tls, 1, Some(5000.0), 0),
@@ -167,13 +170,14 @@ fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
             Some(1000.0),
             50,
         ),
+        ("TLS+h2 out, 1 worker, saturated", Out::Http2, 1, None, 0),
         ("plaintext out, 1 worker, saturated", Out::Plain, 1, None, 0),
     ];
     for (name, out, workers, rate, delay) in cases.into_iter().filter(|case| case.0.contains(&options.load)) {
         let mut cpu: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
         let mut rates: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
         for _ in 0..options.rounds {
-            for kind in kinds {
+            for kind in kinds.iter().filter(|kind| kind.speaks(out)) {
                 let gateway = gateway::Gateway::start(out, delay);
                 let proxy = Proxy::start(*kind, out, workers, gateway.port);
                 let load = Load {
@@ -195,7 +199,7 @@ fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
                     .push(result.requests as f64 / result.took.as_secs_f64());
             }
         }
-        for kind in kinds {
+        for kind in kinds.iter().filter(|kind| kind.speaks(out)) {
             report.add("processor us a request", name, *kind, &cpu[kind]);
             if rate.is_none() {
                 report.add("requests a second", name, *kind, &rates[kind]);

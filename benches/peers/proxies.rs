@@ -44,6 +44,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Out {
     Tls,
+    /// HTTP/2 over it.
+    Http2,
     Plain,
 }
 
@@ -51,8 +53,16 @@ impl Out {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tls => "TLS",
+            Self::Http2 => "TLS+h2",
             Self::Plain => "plaintext",
         }
+    }
+}
+
+impl Kind {
+    /// Whether it is measured so: HTTP/2 towards the gateway is for Sentinel, and HAProxy to hold it against.
+    pub fn speaks(self, out: Out) -> bool {
+        out != Out::Http2 || matches!(self, Self::Sentinel | Self::Haproxy)
     }
 }
 
@@ -300,7 +310,7 @@ fn free_port() -> u16 {
 fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u16; 2], dir: &Path) -> Vec<String> {
     let certs = certificates();
     let ca = certs.join("ca.pem");
-    let tls = out == Out::Tls;
+    let tls = out != Out::Plain;
     let scheme = if tls { "https" } else { "http" };
     let path = |name: &str| dir.join(name).display().to_string();
     match kind {
@@ -319,6 +329,9 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
             writeln!(config, "    allow_private: true").unwrap();
             if tls {
                 writeln!(config, "    roots: {}", ca.display()).unwrap();
+            }
+            if out == Out::Http2 {
+                writeln!(config, "    protocol: h2").unwrap();
             }
             writeln!(
                 config,
@@ -341,8 +354,9 @@ fn command(kind: Kind, out: Out, workers: usize, gateway: u16, [port, admin]: [u
             writeln!(config, "backend out\n  http-reuse always").unwrap();
             let extra = if tls {
                 format!(
-                    " ssl verify required ca-file {} sni str(localhost) verifyhost localhost",
-                    ca.display()
+                    " ssl verify required ca-file {} sni str(localhost) verifyhost localhost{}",
+                    ca.display(),
+                    if out == Out::Http2 { " alpn h2" } else { "" }
                 )
             } else {
                 String::new()
@@ -523,13 +537,13 @@ fn under_valgrind(kind: Kind, out: Out, tool: &[&str], requests: usize) -> Proxy
 }
 
 /// System calls a request at 500 a second.
-pub fn syscalls(kind: Kind) -> Option<f64> {
+pub fn syscalls(kind: Kind, out: Out) -> Option<f64> {
     which("strace")?;
     let count = |seconds: u64| {
-        let gateway = Gateway::start(Out::Tls, 0);
+        let gateway = Gateway::start(out, 0);
         let mut proxy = Proxy::start_under(
             kind,
-            Out::Tls,
+            out,
             1,
             gateway.port,
             &["strace", "-f", "-c", "-U", "calls,name", "-o", "/dev/stdout"],
