@@ -221,7 +221,7 @@ async fn a_payment_that_is_killed_anywhere_is_taken_once_and_told_truly() {
 
 /// The whole list; `tests/kill/run` runs it and explains the variables.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes two hours: tests/kill/run"]
+#[ignore = "takes three quarters of an hour: tests/kill/run"]
 async fn everywhere() {
     let only = std::env::var("KILL_ONLY").unwrap_or_default();
     let stride = std::env::var("KILL_STRIDE")
