@@ -102,10 +102,12 @@ async fn look(engine: &Engine, known: &mut HashMap<Uuid, Next>, pass: u64) -> Re
     Ok(())
 }
 
-/// How old a payment in doubt may become before it is given to a person.
+/// How old a payment may become before it is given to a person. What is owed needs no key of the payment's, and nobody
+/// drives it any more once a person has it: the time that keys are kept matters to a doubt alone.
 fn patience(route: &Route, payment: &Payment) -> Duration {
-    let asked = [&payment.first_gateway, &payment.gateway];
-    let kept = asked.into_iter().filter_map(|name| route.at(name));
+    let doubt = payment.in_doubt && payment.obligations == 0;
+    let asked = [&payment.first_gateway, &payment.gateway].into_iter().filter(|_| doubt);
+    let kept = asked.filter_map(|name| route.at(name));
     let kept = kept.map(|at| at.capabilities().idempotency_hours);
     let set = route.failover().manual_after;
     set.unwrap_or_else(|| usual_patience(kept))
@@ -152,5 +154,6 @@ mod tests {
         // Nothing is lost where there are no keys, and a custom gateway that keeps one for an hour leaves some time, too.
         assert_eq!(hours(&[&razorpay::Razorpay, &braintree::Braintree]), 24);
         assert_eq!(usual_patience([1].into_iter()).as_secs(), 3600);
+        assert_eq!(hours(&[]), 24, "no doubt");
     }
 }

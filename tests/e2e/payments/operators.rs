@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::gateway::Gateway;
 use crate::support::merchant::{Merchant, adyen_authorised};
+use crate::support::patience::until;
 use crate::support::sentinel::{command, free_port};
 
 /// Runs `sentinel payments ...` against a running sidecar.
@@ -176,6 +177,29 @@ async fn a_person_resolves_what_no_machine_can_and_the_application_hears_it_unde
     assert_eq!(parsed(&told.text())["status"], "succeeded");
     assert_eq!(told.header("sentinel-gateway"), Some("stripe"));
     assert_eq!(told.header("idempotent-replayed"), Some("true"));
+    assert!(adyen.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_in_doubt_is_given_to_a_person_when_it_is_old() {
+    let stripe = silent().await;
+    let adyen = Gateway::answering(None, |_, request| adyen_authorised(request)).await;
+    let merchant = Merchant::start(stripe.address, adyen.address, "");
+    let doubtful = merchant.pay("key-1").await;
+    let payment = doubtful.header("sentinel-payment").unwrap().to_owned();
+    let dir = merchant.sentinel.kill();
+    let merchant = Merchant::start_in(dir, stripe.address, adyen.address, ", manual_after: 1s");
+    let shown = async || {
+        let (_, shown, _) = ask(merchant.admin, &["show", &payment]);
+        shown
+            .contains("two hours before the gateway forgets its key")
+            .then_some(shown)
+    };
+    let shown = until("a person is called", shown).await;
+    assert!(
+        shown.contains(&format!("sentinel payments resolve {payment} --continue")),
+        "{shown}"
+    );
     assert!(adyen.seen().is_empty());
 }
 
