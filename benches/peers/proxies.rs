@@ -38,6 +38,11 @@ impl Kind {
             Self::Relay => "byte copy",
         }
     }
+
+    /// Whether it is measured so: HTTP/2 towards the gateway is for Sentinel, and HAProxy to hold it against.
+    pub fn speaks(self, out: Out) -> bool {
+        out != Out::Http2 || matches!(self, Self::Sentinel | Self::Haproxy)
+    }
 }
 
 /// How the proxy speaks to the gateway.
@@ -56,13 +61,6 @@ impl Out {
             Self::Http2 => "TLS+h2",
             Self::Plain => "plaintext",
         }
-    }
-}
-
-impl Kind {
-    /// Whether it is measured so: HTTP/2 towards the gateway is for Sentinel, and HAProxy to hold it against.
-    pub fn speaks(self, out: Out) -> bool {
-        out != Out::Http2 || matches!(self, Self::Sentinel | Self::Haproxy)
     }
 }
 

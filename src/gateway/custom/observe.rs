@@ -72,10 +72,12 @@ impl Read<'_> {
         let answers = &self.custom.answers;
         let body = json::strict(body).unwrap_or_default();
         let at = |pointer: &Option<String>| pointer.as_ref().and_then(|pointer| text(&body, pointer));
-        let by_status = match () {
-            () if answers.done.contains(&status) => Some(Modification::Done),
-            () if answers.accepted.contains(&status) => Some(Modification::Accepted),
-            () => None,
+        let by_status = if answers.done.contains(&status) {
+            Some(Modification::Done)
+        } else if answers.accepted.contains(&status) {
+            Some(Modification::Accepted)
+        } else {
+            None
         };
         let said = match (&answers.modification_status, by_status) {
             (_, None) => Err("unexpected_status"),
