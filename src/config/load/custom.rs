@@ -298,18 +298,9 @@ impl Reader<'_> {
         let list = optional("list", typed.list).unwrap_or_default();
         let states = self.states(&at("states"), typed.states);
         let sale_states = self.states(&at("sale_states"), typed.sale_states);
-        let modification_states = self.modification_states(&at("modifications.states"), typed.modifications.states);
-        if modification_status.is_some()
-            != modification_states
-                .values()
-                .any(|known| *known != Modification::Refused)
-        {
-            self.hinted(
-                at("modifications.states"),
-                "and `status` belong together",
-                "say where the word stands, and at least one that means done or accepted",
-            );
-        }
+        let here = at("modifications.states");
+        let modification_states =
+            self.modification_states(&here, modification_status.as_ref(), typed.modifications.states);
         for (word, state) in [("succeeded", State::Succeeded), ("declined", State::Declined)] {
             let there = states.values().chain(sale_states.values()).any(|known| *known == state);
             if !there {
@@ -363,38 +354,59 @@ impl Reader<'_> {
     }
 
     fn states(&mut self, path: &str, typed: raw::States) -> States {
-        let mut states = States::new();
-        for (field, words, state) in [
+        let words = [
             ("authorised", typed.authorised, State::Authorised),
             ("succeeded", typed.succeeded, State::Succeeded),
             ("declined", typed.declined, State::Declined),
             ("voided", typed.voided, State::Voided),
             ("action_required", typed.action_required, State::ActionRequired),
             ("pending", typed.pending, State::Pending),
-        ] {
-            for word in words.into_vec() {
-                if states.insert(word, state).is_some_and(|before| before != state) {
-                    self.problem(format!("{path}.{field}"), "holds a word that means something else, too");
-                }
-            }
+        ];
+        self.words(path, words)
+    }
+
+    /// How a modification's state is read: where it stands and what its words mean, both or neither.
+    fn modification_states(
+        &mut self,
+        path: &str,
+        status: Option<&String>,
+        typed: raw::ModificationStates,
+    ) -> BTreeMap<String, Modification> {
+        let words = [
+            ("done", typed.done, Modification::Done),
+            ("accepted", typed.accepted, Modification::Accepted),
+            ("refused", typed.refused, Modification::Refused),
+        ];
+        let states = self.words(path, words);
+        let lacking = match status {
+            Some(_) => states.values().all(|known| *known == Modification::Refused),
+            None => !states.is_empty(),
+        };
+        if lacking {
+            self.hinted(
+                path,
+                "and `status` belong together",
+                "say where the word stands, and at least one that means done or accepted",
+            );
         }
         states
     }
 
-    fn modification_states(&mut self, path: &str, typed: raw::ModificationStates) -> BTreeMap<String, Modification> {
-        let mut states = BTreeMap::new();
-        for (field, words, state) in [
-            ("done", typed.done, Modification::Done),
-            ("accepted", typed.accepted, Modification::Accepted),
-            ("refused", typed.refused, Modification::Refused),
-        ] {
+    /// What words mean, none of them two things.
+    fn words<T: Copy + PartialEq, const N: usize>(
+        &mut self,
+        path: &str,
+        typed: [(&str, OneOrMany<String>, T); N],
+    ) -> BTreeMap<String, T> {
+        let mut meanings = BTreeMap::new();
+        for (field, words, meaning) in typed {
             for word in words.into_vec() {
-                if states.insert(word, state).is_some_and(|before| before != state) {
+                if meanings.insert(word, meaning).is_some_and(|before| before != meaning) {
                     self.problem(format!("{path}.{field}"), "holds a word that means something else, too");
                 }
             }
         }
-        states
+        meanings
     }
 
     fn refusals(&mut self, path: &str, typed: &raw::Refusals, answers: &Option<Answers>) -> BTreeMap<u16, Refusal> {

@@ -306,6 +306,7 @@ fn a_modification_is_what_its_word_says_where_the_status_does_not_tell() {
     for wrong in [
         "status: /state",
         "states: { done: Done }",
+        "states: { refused: Denied }",
         "status: /state, states: { refused: Denied }",
         "status: /state, states: { done: Done, refused: Done }",
     ] {
