@@ -5,6 +5,11 @@
 //! through the real binary in turn, so that drift strikes both; and through a relay that only copies bytes, which is what a
 //! process in between costs whatever it does. The program fails when a first request takes more than 5 ms longer than
 //! those after it.
+//!
+//! Where the overhead is measured every message goes from one processor to the other, which it wakes, as it would between
+//! machines: the application has one and Sentinel the other, the gateway that Sentinel speaks to is on the application's,
+//! and the one that is asked straight on the other. Left to the scheduler the straight line may lie on one processor and
+//! the line through Sentinel on two, or the other way round: the difference then is what it takes to wake a processor.
 
 #![allow(
     clippy::disallowed_types,
@@ -22,12 +27,13 @@ mod process;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use process::{Sentinel, free_port};
+use rustix::thread::CpuSet;
 
 /// The longest that a first request may take beyond the usual.
 const STALL: Duration = Duration::from_millis(5);
@@ -45,7 +51,7 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let (address, ca) = gateway::start(dir.path(), Duration::ZERO);
     let quick = first(address, &ca, option("--starts", 20.0) as usize);
-    overhead(address, &ca, option("--rate", 500.0), option("--seconds", 10.0));
+    overhead(option("--rate", 500.0), option("--seconds", 10.0));
     if !quick {
         std::process::exit(1);
     }
@@ -133,20 +139,38 @@ fn first(gateway: SocketAddr, ca: &Path, starts: usize) -> bool {
 }
 
 /// The same requests straight and through Sentinel, in turn; and what Sentinel's own metric says of them. Once at a rate
-/// that lets the machine fall asleep between them, once one after the other: how long a sleeping processor takes to wake
-/// is seen outside only, and is nobody's own time.
-fn overhead(gateway: SocketAddr, ca: &Path, rate: f64, seconds: f64) {
+/// that lets the machine fall asleep between them, once one after the other.
+fn overhead(rate: f64, seconds: f64) {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("this thread's processors");
+    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let (here, there) = (allowed[0], *allowed.last().unwrap());
+    if here == there {
+        println!("note: one processor only, everybody shares it");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = |name: &str, cpu: usize| {
+        let dir = dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        run_on(cpu);
+        gateway::start(&dir, Duration::ZERO)
+    };
+    let lines = Lines {
+        straight: gateway("straight", there),
+        behind: gateway("behind", here),
+        here,
+        there,
+    };
     println!(
         "| overhead, us a request, {seconds} s | Sentinel's metric | the difference outside | metric against difference | processor time | a relay's difference | of that between its reads and writes |\n|---|---|---|---|---|---|---|"
     );
-    for (name, rate) in [
+    for (load, rate) in [
         (format!("{rate}/s"), Some(rate)),
         ("one after the other".to_owned(), None),
     ] {
-        let seen = compare(gateway, ca, rate, seconds);
+        let seen = compare(&lines, rate, seconds);
         let apart = (seen.said / seen.outside - 1.0) * 100.0;
         println!(
-            "| {name} | {:.1} | {:.1} | {apart:+.0} %{} | {:.1} | {:.1} | {:.1} |",
+            "| {load} | {:.1} | {:.1} | {apart:+.0} %{} | {:.1} | {:.1} | {:.1} |",
             seen.said,
             seen.outside,
             if apart.abs() <= AGREES * 100.0 { "" } else { " MISSED" },
@@ -155,6 +179,26 @@ fn overhead(gateway: SocketAddr, ca: &Path, rate: f64, seconds: f64) {
             seen.copying
         );
     }
+}
+
+/// Who is where. Of each gateway its address, and the certificate to trust.
+struct Lines {
+    /// On the other processor, asked straight.
+    straight: (SocketAddr, PathBuf),
+    /// On the application's, asked by what stands in between.
+    behind: (SocketAddr, PathBuf),
+    /// The application's processor.
+    here: usize,
+    /// Of what stands in between.
+    there: usize,
+}
+
+/// Keeps this thread on one processor, and what it starts from now on: threads and processes begin where the one that
+/// starts them is.
+fn run_on(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).expect("a processor of its own");
 }
 
 /// Means of one request, in microseconds.
@@ -167,14 +211,18 @@ struct Seen {
     copying: f64,
 }
 
-fn compare(gateway: SocketAddr, ca: &Path, rate: Option<f64>, seconds: f64) -> Seen {
+fn compare(lines: &Lines, rate: Option<f64>, seconds: f64) -> Seen {
+    let (gateway, ca) = &lines.behind;
     let (admin, listen) = (free_port(), free_port());
-    let sentinel = Sentinel::start(&config(admin, listen, gateway, ca, ""), admin);
+    let copying = Arc::new(AtomicU64::new(0));
+    run_on(lines.there);
+    let sentinel = Sentinel::start(&config(admin, listen, *gateway, ca, ""), admin);
+    let relay = relay(*gateway, &copying);
+    run_on(lines.here);
     let mut through = TcpStream::connect(listen).unwrap();
     through.set_nodelay(true).unwrap();
-    let mut straight = connected(gateway, ca);
-    let copying = Arc::new(AtomicU64::new(0));
-    let mut relayed = connected(relay(gateway, &copying), ca);
+    let mut straight = connected(lines.straight.0, &lines.straight.1);
+    let mut relayed = connected(relay, ca);
     let (request, mut buffer) = (request(), Vec::new());
     for _ in 0..500 {
         exchange(&mut through, &request, &mut buffer);

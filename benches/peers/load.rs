@@ -28,10 +28,6 @@ pub struct Seen {
 
 impl Seen {
     /// Of the latencies, in seconds.
-    pub fn mean(&self) -> f64 {
-        self.latencies.iter().map(|value| f64::from(*value)).sum::<f64>() / self.latencies.len() as f64
-    }
-
     pub fn quantile(&self, quantile: f64) -> f64 {
         if self.latencies.is_empty() {
             return f64::NAN;

@@ -102,18 +102,6 @@ fn main() {
             }
         }
     }
-    if options.wants("first") {
-        for kind in &kinds {
-            let waits: Vec<[f64; 2]> = (0..options.rounds).map(|_| proxies::first(*kind)).collect();
-            for (index, name) in ["first after ready", "tenth after ready"].iter().enumerate() {
-                let waits: Vec<f64> = waits.iter().map(|waits| waits[index]).collect();
-                report.add("one request, ms", name, *kind, &waits);
-            }
-        }
-    }
-    if options.wants("overhead") && kinds.contains(&Kind::Sentinel) {
-        measure_overhead(&options);
-    }
     report.print();
 }
 
@@ -274,37 +262,4 @@ fn latencies(kind: Kind, rate: f64, delay: u64, length: Duration) -> [f64; 3] {
     load.run();
     let result = Load { length, ..load }.run();
     [result.quantile(0.5), result.quantile(0.99), result.quantile(0.999)]
-}
-
-/// Sentinel's own overhead metric beside the difference that a client sees: means, at 1,000 a second.
-fn measure_overhead(options: &Options) {
-    let length = Duration::from_secs(options.seconds);
-    let mut rounds = Vec::new();
-    for _ in 0..options.rounds {
-        let mut means = Vec::new();
-        let mut own = f64::NAN;
-        for kind in [Kind::Direct, Kind::Sentinel] {
-            let out = if kind == Kind::Direct { Out::Plain } else { Out::Tls };
-            let gateway = gateway::Gateway::start(out, 0);
-            let proxy = Proxy::start(kind, Out::Tls, 1, gateway.port);
-            let load = Load {
-                port: proxy.port,
-                connections: 64,
-                rate: Some(1000.0),
-                length: Duration::from_secs(1),
-            };
-            load.run();
-            let before = proxy.own_overhead();
-            means.push(Load { length, ..load }.run().mean());
-            if let (Some((sum, count)), Some((sum_before, count_before))) = (proxy.own_overhead(), before) {
-                own = (sum - sum_before) / (count - count_before);
-            }
-        }
-        rounds.push((own, means[1] - means[0]));
-    }
-    println!();
-    println!("own overhead metric, us | difference seen by a client, us | metric / difference");
-    for (own, outside) in rounds {
-        println!("{:.1} | {:.1} | {:.2}", own * 1e6, outside * 1e6, own / outside);
-    }
 }

@@ -164,9 +164,6 @@ impl Proxy {
             port,
             admin: (kind == Kind::Sentinel).then_some(admin),
         };
-        if wrapper.first() == Some(&AS_IT_IS) {
-            return proxy;
-        }
         let patience = Instant::now() + Duration::from_secs(60);
         while exchange(port).is_none() {
             assert!(
@@ -212,8 +209,8 @@ impl Proxy {
         Duration::from_nanos(total)
     }
 
-    /// Sum and count of Sentinel's own overhead metric, in seconds.
-    pub fn own_overhead(&self) -> Option<(f64, f64)> {
+    /// Has Sentinel's metrics written out, as a scraper does now and then.
+    fn scrape(&self) -> Option<()> {
         use std::io::{Read, Write};
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin?)).ok()?;
         write!(
@@ -221,16 +218,7 @@ impl Proxy {
             "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         )
         .ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let value = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.rsplit(' ').next()?.parse::<f64>().ok()
-        };
-        Some((
-            value("sentinel_overhead_seconds_sum")?,
-            value("sentinel_overhead_seconds_count")?,
-        ))
+        stream.read_to_end(&mut Vec::new()).ok().map(drop)
     }
 
     /// Resident memory, MB.
@@ -296,9 +284,6 @@ fn round(stream: &mut TcpStream, port: u16) -> Option<()> {
         }
     }
 }
-
-/// Starts the proxy without waiting for an answer from it.
-const AS_IT_IS: &str = "env";
 
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -529,7 +514,7 @@ fn under_valgrind(kind: Kind, out: Out, tool: &[&str], requests: usize) -> Proxy
     for thread in threads {
         thread.join().unwrap();
     }
-    proxy.own_overhead();
+    proxy.scrape();
     proxy.stop();
     proxy
 }
@@ -564,46 +549,6 @@ pub fn syscalls(kind: Kind, out: Out) -> Option<f64> {
     let (few, few_requests) = count(1);
     let (many, many_requests) = count(5);
     (many > few).then(|| (many - few) / (many_requests - few_requests))
-}
-
-/// How long the first and the tenth request take, in ms, each on a connection of its own, once the proxy says that it is
-/// ready: Sentinel by `/ready`, the others by accepting a connection.
-pub fn first(kind: Kind) -> [f64; 2] {
-    let gateway = Gateway::start(Out::Tls, 0);
-    let proxy = Proxy::start_under(kind, Out::Tls, 1, gateway.port, &[AS_IT_IS, "taskset", "-c", "0"]);
-    let ready = || match proxy.admin {
-        Some(admin) => is_ready(admin),
-        None => TcpStream::connect(("127.0.0.1", proxy.port)).is_ok(),
-    };
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !ready() {
-        assert!(Instant::now() < patience, "{} is not ready", kind.name());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let took: Vec<f64> = (0..10)
-        .map(|_| {
-            let began = Instant::now();
-            exchange(proxy.port).expect("an answer");
-            began.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    [took[0], took[9]]
-}
-
-fn is_ready(admin: u16) -> bool {
-    use std::io::{Read, Write};
-    let answer = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", admin)).ok()?;
-        write!(
-            stream,
-            "GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
-    };
-    answer().is_some_and(|text| text.starts_with("HTTP/1.1 200"))
 }
 
 /// Idle connections at the most: HAProxy wants two descriptors for each, and common limits allow 20,000.
