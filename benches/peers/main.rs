@@ -193,6 +193,14 @@ fn measure_cpu(options: &Options, kinds: &[Kind], report: &mut report::Report) {
                 report.add("requests a second", name, *kind, &rates[kind]);
             }
         }
+        // What is spent on being a proxy: the rest is the machine's, and differs from one to the next.
+        let Some(floor) = cpu.get(&Kind::Relay) else {
+            continue;
+        };
+        for (kind, spent) in cpu.iter().filter(|(kind, _)| **kind != Kind::Relay) {
+            let beyond: Vec<f64> = spent.iter().zip(floor).map(|(spent, floor)| spent - floor).collect();
+            report.add("processor us a request beyond the byte copy", name, *kind, &beyond);
+        }
     }
 }
 
